@@ -1,0 +1,12 @@
+//! Shardkeeper
+
+pub mod clock;
+mod error;
+pub mod lease;
+pub mod limits;
+pub mod random;
+pub mod stream;
+pub mod task;
+pub mod types;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,21 @@
+//! The domain's words as small types: no I/O, no async, no clock.
+
+mod position;
+mod record;
+mod sequence;
+mod shard;
+mod stream;
+mod text;
+mod timestamp;
+mod worker;
+
+pub use position::{Checkpoint, InitialPosition};
+pub use record::{EncryptionType, PartitionKey, Record, RecordParts};
+pub use sequence::{ExtendedSequenceNumber, SequenceNumber};
+pub use shard::{ChildShard, HashKeyRange, Shard, ShardId};
+pub use stream::{StreamArn, StreamIdentifier, StreamName};
+pub use text::InvalidText;
+pub use timestamp::Timestamp;
+pub use worker::{InstanceId, WorkerId};
+
+pub(crate) use text::text_id;

@@ -8,9 +8,12 @@ pub mod lease;
 pub mod limits;
 pub mod processor;
 pub mod random;
+pub mod retrieval;
 pub mod retry;
 pub mod stream;
 pub mod task;
+#[cfg(feature = "test-util")]
+pub mod testing;
 pub mod types;
 
 pub use error::{Error, ErrorKind, Result};

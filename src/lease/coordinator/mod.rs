@@ -1,1 +1,3 @@
 //! Being built.
+
+mod balance;

@@ -1,3 +1,7 @@
-//! Being built.
+//! The coordination service: membership, heartbeats, taking, handing over and losing leases.
 
 mod balance;
+mod fence;
+mod held;
+
+pub(crate) use held::{HeldLease, LeaseHandle, StopRequest};

@@ -3,5 +3,6 @@
 mod balance;
 mod fence;
 mod held;
+mod liveness;
 
 pub(crate) use held::{HeldLease, LeaseHandle, StopRequest};

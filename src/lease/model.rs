@@ -154,6 +154,19 @@ impl Lease {
         self.write_id == Some(id)
     }
 
+    /// Panics unless `self` is a transition of `current`, as [`LeaseTable::update_lease`](super::LeaseTable::update_lease)
+    /// demands; for implementations of the trait.
+    ///
+    /// # Panics
+    /// When the key differs, the counter is not greater by one, or the write id is missing or the same.
+    pub fn assert_succeeds(&self, current: &Self) {
+        let succeeds = self.key == current.key
+            && current.counter.checked_add(1) == Some(self.counter)
+            && self.write_id.is_some()
+            && self.write_id != current.write_id;
+        assert!(succeeds, "lease {} at counter {} is no successor of {} at {}", self.key, self.counter, current.key, current.counter);
+    }
+
     fn successor(&self, write: WriteId) -> Self {
         Self { counter: self.counter + 1, write_id: Some(write), ..self.clone() }
     }

@@ -1,10 +1,14 @@
 //! Shardkeeper
 
+pub mod checkpoint;
 pub mod clock;
+pub mod consumer;
 mod error;
 pub mod lease;
 pub mod limits;
+pub mod processor;
 pub mod random;
+pub mod retry;
 pub mod stream;
 pub mod task;
 pub mod types;

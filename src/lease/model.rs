@@ -65,6 +65,20 @@ impl LeaseKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);
 
+impl std::fmt::Display for WriteId {
+    /// 16 hexadecimal digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl std::str::FromStr for WriteId {
+    type Err = InvalidText;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(s, 16).map(Self).map_err(|_| InvalidText::new("write id", s, "expected up to 16 hexadecimal digits"))
+    }
+}
+
 /// First half of a two-phase checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingCheckpoint {
@@ -198,6 +212,19 @@ impl Lease {
         self.write_id == Some(id)
     }
 
+    /// Panics unless `self` is a transition of `current`, as [`LeaseTable::update_lease`](super::LeaseTable::update_lease)
+    /// demands; for implementations of the trait.
+    ///
+    /// # Panics
+    /// When the key differs, the counter is not greater by one, or the write id is missing or the same.
+    pub fn assert_succeeds(&self, current: &Self) {
+        let succeeds = self.key == current.key
+            && current.counter.checked_add(1) == Some(self.counter)
+            && self.write_id.is_some()
+            && self.write_id != current.write_id;
+        assert!(succeeds, "lease {} at counter {} is no successor of {} at {}", self.key, self.counter, current.key, current.counter);
+    }
+
     fn successor(&self, write: WriteId) -> Self {
         Self { counter: self.counter + 1, write_id: Some(write), ..self.clone() }
     }
@@ -282,6 +309,28 @@ pub enum WorkerState {
     Active,
     /// Hands its leases over before it stops.
     Leaving,
+}
+
+impl WorkerState {
+    /// The text kept in the row.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Leaving => "LEAVING",
+        }
+    }
+}
+
+impl std::str::FromStr for WorkerState {
+    type Err = InvalidText;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s {
+            "ACTIVE" => Ok(Self::Active),
+            "LEAVING" => Ok(Self::Leaving),
+            _ => Err(InvalidText::new("worker state", s, "expected ACTIVE or LEAVING")),
+        }
+    }
 }
 
 /// One worker row: alive while its heartbeat moves.

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use tokio::{sync::{Notify, mpsc}, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -151,7 +152,12 @@ impl Life {
     }
 
     /// Begins a tenure of a row that this life has just written, and passes it to the worker.
-    pub(super) async fn hold(self: &Arc<Self>, lease: Lease) {
+    /// Boxed, since a lease's writer itself begins the tenures of its shard's children.
+    pub(super) fn hold(self: &Arc<Self>, lease: Lease) -> BoxFuture<'_, ()> {
+        self.begin_tenure(lease).boxed()
+    }
+
+    async fn begin_tenure(self: &Arc<Self>, lease: Lease) {
         let tenure = Tenure::new(&lease, self.fence.clone(), self.expelled.child_token());
         let (commands, receiver) = mpsc::channel(4);
         let former = self.state().held.insert(lease.key.clone(), Arc::clone(&tenure));

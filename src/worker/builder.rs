@@ -164,21 +164,18 @@ impl WorkerBuilder {
         self
     }
 
+    /// The application's name.
+    #[must_use]
+    pub fn application(&self) -> &str {
+        &self.application
+    }
+
     /// Streams on Amazon Kinesis and leases in the DynamoDB table named after the application, both as `config` says:
     /// credentials, region, endpoints.
     #[cfg(feature = "aws")]
     pub fn aws(self, config: &aws_types::SdkConfig) -> Self {
         let table = crate::lease::DynamoDbLeaseTable::new(config, self.application.clone());
         self.stream_client(Arc::new(crate::stream::aws::AwsStreamClient::new(config))).lease_table(Arc::new(table))
-    }
-
-    /// A local stream in this process. Unless a lease table is set as well, leases are kept with it in memory, and shared
-    /// by all workers of the application on clones of the same local stream.
-    #[cfg(feature = "local")]
-    pub fn local(self, kinesis: &crate::local::LocalKinesis) -> Self {
-        let table = kinesis.lease_table(&self.application);
-        let keep = self.table.clone();
-        self.stream_client(Arc::new(kinesis.clone())).lease_table(keep.unwrap_or_else(|| Arc::new(table)))
     }
 
     /// Where records come from.

@@ -51,6 +51,16 @@ pub(crate) enum ForeignSign {
     LeaderLock(String),
 }
 
+impl std::fmt::Display for ForeignSign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lease(key) => write!(f, "lease {key}"),
+            Self::Worker(id) => write!(f, "the metrics row of worker {id}"),
+            Self::LeaderLock(owner) => write!(f, "the leader lock of {owner}"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Dated<T> {
     token: T,

@@ -143,11 +143,11 @@ impl DynamoDbLeaseTable {
         }
     }
 
-    async fn create(&self) -> Result<()> {
+    /// `None` when another worker was faster.
+    async fn create(&self) -> Result<Option<TableDescription>> {
         match schema::create_table(self.client.create_table(), &self.table).send().await {
-            Ok(_) => Ok(()),
-            // Another worker was faster.
-            Err(error) if error.code() == Some(IN_USE) => Ok(()),
+            Ok(answer) => Ok(answer.table_description),
+            Err(error) if error.code() == Some(IN_USE) => Ok(None),
             Err(error) => Err(self.failed("CreateTable", error)),
         }
     }
@@ -235,25 +235,23 @@ impl LeaseTable for DynamoDbLeaseTable {
     async fn initialize(&self) -> Result<()> {
         let deadline = tokio::time::Instant::now() + CREATION_TIMEOUT;
         loop {
-            match self.describe().await? {
+            let found = match self.describe().await? {
+                Some(found) => Some(found),
                 // DescribeTable may be behind: then CreateTable says that the table exists.
                 None => self.create().await?,
-                Some(found) => {
-                    schema::check_table(&self.table, &found)?;
-                    match found.table_status() {
-                        Some(TableStatus::Active | TableStatus::Updating) => return Ok(()),
-                        Some(TableStatus::Creating) => {}
-                        Some(TableStatus::Deleting) => {
-                            return Err(Error::new(
-                                ErrorKind::ResourceInUse,
-                                format!("{self} is being deleted: try again when it is gone"),
-                            ));
-                        }
-                        other => {
-                            let status = other.map_or("unknown", TableStatus::as_str);
-                            let message = format!("{self} cannot be used, its status is {status}: look at it in the DynamoDB console");
-                            return Err(Error::new(ErrorKind::Mismatch, message));
-                        }
+            };
+            if let Some(found) = found {
+                schema::check_table(&self.table, &found)?;
+                match found.table_status() {
+                    Some(TableStatus::Active | TableStatus::Updating) => return Ok(()),
+                    Some(TableStatus::Creating) => {}
+                    Some(TableStatus::Deleting) => {
+                        return Err(Error::new(ErrorKind::ResourceInUse, format!("{self} is being deleted: try again when it is gone")));
+                    }
+                    other => {
+                        let status = other.map_or("unknown", TableStatus::as_str);
+                        let message = format!("{self} cannot be used, its status is {status}: look at it in the DynamoDB console");
+                        return Err(Error::new(ErrorKind::Mismatch, message));
                     }
                 }
             }

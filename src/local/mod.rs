@@ -9,6 +9,8 @@
 
 mod kinesis;
 pub mod model;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use kinesis::LocalKinesis;
 pub use model::{

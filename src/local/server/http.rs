@@ -111,3 +111,7 @@ fn refusal(protocol: Protocol, fault: &Fault) -> Response<Full<Bytes>> {
     response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(fault.code));
     response
 }
+
+#[cfg(test)]
+#[path = "http_test.rs"]
+mod tests;

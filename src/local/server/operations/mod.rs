@@ -31,7 +31,7 @@ impl Call<'_> {
 pub(super) type Handler = fn(&Call<'_>) -> Result<Bytes, Fault>;
 
 /// Ordered by name.
-const TABLE: &[(&str, Handler)] = &[
+pub(super) const TABLE: &[(&str, Handler)] = &[
     ("CreateStream", streams::create_stream),
     ("DecreaseStreamRetentionPeriod", streams::decrease_stream_retention_period),
     ("DeleteStream", streams::delete_stream),

@@ -11,7 +11,7 @@ use std::{
 
 use aws_sdk_kinesis::{
     Client,
-    config::{BehaviorVersion, Builder, Credentials, Region},
+    config::{BehaviorVersion, Builder, Credentials, Region, SharedCredentialsProvider},
     error::ProvideErrorMetadata,
     primitives::Blob,
     types::{PutRecordsRequestEntry, ScalingType, ShardIteratorType, StreamMode, StreamModeDetails},
@@ -116,7 +116,7 @@ async fn records_come_back_as_they_were_put() {
 
 #[tokio::test]
 async fn a_record_of_ten_mebibytes_goes_through() {
-    let Setup { sdk, client, .. } = setup(Limits::off()).await;
+    let Setup { server: _server, sdk, client, .. } = setup(Limits::off()).await;
     sdk.create_stream().stream_name("big").shard_count(1).max_record_size_in_kib(10_240).send().await.expect("created");
     let payload: Vec<u8> = (0..10 * 1024 * 1024 - 3).map(|i| (i % 251) as u8).collect();
     sdk.put_record().stream_name("big").partition_key("key").data(Blob::new(payload.clone())).send().await.expect("put");
@@ -128,7 +128,7 @@ async fn a_record_of_ten_mebibytes_goes_through() {
 
 #[tokio::test]
 async fn shards_split_merge_and_end_with_their_children() {
-    let Setup { sdk, client, .. } = setup(Limits::enforced()).await;
+    let Setup { server: _server, sdk, client, .. } = setup(Limits::enforced()).await;
     let arn = make(&sdk, "clicks", 2).await;
     let half = (u128::MAX / 4).to_string();
     sdk.split_shard().stream_arn(&arn).shard_to_split("shardId-000000000000").new_starting_hash_key(half).send().await.expect("split");
@@ -164,7 +164,7 @@ async fn shards_split_merge_and_end_with_their_children() {
 
 #[tokio::test]
 async fn streams_are_described_listed_and_deleted() {
-    let Setup { sdk, client, .. } = setup(Limits::enforced()).await;
+    let Setup { server: _server, sdk, client, .. } = setup(Limits::enforced()).await;
     let arn = make(&sdk, "b", 3).await;
     make(&sdk, "a", 1).await;
     let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build().expect("complete");
@@ -192,7 +192,7 @@ async fn streams_are_described_listed_and_deleted() {
 
 #[tokio::test]
 async fn pages_of_shards_follow_their_token() {
-    let Setup { sdk, .. } = setup(Limits::enforced()).await;
+    let Setup { server: _server, sdk, .. } = setup(Limits::enforced()).await;
     let arn = make(&sdk, "clicks", 5).await;
     let first = sdk.list_shards().stream_name("clicks").max_results(2).send().await.expect("listed");
     let token = first.next_token.expect("more");
@@ -207,7 +207,7 @@ async fn pages_of_shards_follow_their_token() {
 
 #[tokio::test]
 async fn errors_have_the_services_names() {
-    let Setup { sdk, clock, .. } = setup(Limits::enforced()).await;
+    let Setup { server: _server, sdk, clock, .. } = setup(Limits::enforced()).await;
     make(&sdk, "clicks", 1).await;
     let shard = "shardId-000000000000";
     let iterator = || async {
@@ -235,7 +235,7 @@ async fn errors_have_the_services_names() {
         "InvalidArgumentException"
     );
     refused!(sdk.get_records().shard_iterator("nonsense"), "InvalidArgumentException");
-    refused!(sdk.get_records().shard_iterator(iterator().await).limit(10_001), "InvalidArgumentException");
+    refused!(sdk.get_records().shard_iterator(iterator().await).limit(10_001), "ValidationException");
     refused!(sdk.increase_stream_retention_period().stream_name("clicks").retention_period_hours(1), "InvalidArgumentException");
     refused!(sdk.split_shard().stream_name("clicks").shard_to_split(shard).new_starting_hash_key("0"), "InvalidArgumentException");
     refused!(sdk.list_stream_consumers().stream_arn("arn:aws:kinesis:us-east-1:123456789012:stream/clicks"), "UnknownOperationException");
@@ -279,15 +279,20 @@ async fn the_stream_client_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn without_credentials_the_error_says_where_to_put_them() {
+async fn what_the_configuration_lacks_is_named_with_its_fix() {
     let Setup { server, .. } = setup(Limits::enforced()).await;
-    let config = aws_config::SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(server.endpoint_url())
-        .region(Region::new("us-east-1"))
-        .build();
-    let error = AwsStreamClient::new(&config).describe_stream(&reference("clicks")).await.expect_err("unsigned");
+    let bare = || aws_config::SdkConfig::builder().behavior_version(BehaviorVersion::latest());
+    let credentials = || SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "test"));
+
+    let unsigned = bare().endpoint_url(server.endpoint_url()).region(Region::new("us-east-1")).build();
+    let error = AwsStreamClient::new(&unsigned).describe_stream(&reference("clicks")).await.expect_err("unsigned");
     assert_eq!(error.kind(), ErrorKind::AccessDenied, "{error}");
+    assert!(error.to_string().contains("AWS_ACCESS_KEY_ID"), "{error}");
+
+    let nowhere = bare().credentials_provider(credentials()).build();
+    let error = AwsStreamClient::new(&nowhere).describe_stream(&reference("clicks")).await.expect_err("no region");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("AWS_REGION"), "{error}");
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+use futures::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -42,7 +43,7 @@ impl Ask {
 }
 
 fn text(response: Response<Full<Bytes>>) -> String {
-    let body = futures::executor::block_on(response.into_body().collect()).expect("in memory").to_bytes();
+    let body = response.into_body().collect().now_or_never().expect("in memory").expect("in memory").to_bytes();
     String::from_utf8_lossy(&body).into_owned()
 }
 

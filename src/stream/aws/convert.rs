@@ -24,9 +24,11 @@ pub(super) fn date_time(at: Timestamp) -> DateTime {
     DateTime::from_millis(at.as_millis())
 }
 
-/// Moments beyond 292 million years from now do not fit and count as the epoch.
+/// Rounds to the millisecond, which is what the service stamps: JSON carries moments as floating-point seconds, in
+/// which `.123` arrives as `.122999…`. Moments beyond 292 million years from now do not fit and count as the epoch.
 fn timestamp(at: DateTime) -> Timestamp {
-    Timestamp::from_millis(at.to_millis().unwrap_or(0))
+    let millis = (at.as_nanos() + 500_000).div_euclid(1_000_000);
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(0))
 }
 
 /// Takes payload and key over from the SDK without copying them.
@@ -130,6 +132,15 @@ mod tests {
         assert_eq!(record.partition_key(), "key");
         assert_eq!(record.approximate_arrival(), Some(Timestamp::from_millis(1_795_262_400_123)));
         assert_eq!(record.encryption_type(), EncryptionType::Kms);
+    }
+
+    #[test]
+    fn moments_keep_their_millisecond() {
+        for millis in [0, 1, 999, 1_795_262_400_122, 1_795_262_400_123, 1_795_262_400_999, -1] {
+            #[expect(clippy::cast_precision_loss, reason = "what the wire does")]
+            let on_the_wire = DateTime::from_secs_f64(millis as f64 / 1000.0);
+            assert_eq!(timestamp(on_the_wire), Timestamp::from_millis(millis));
+        }
     }
 
     #[test]

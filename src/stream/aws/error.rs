@@ -12,6 +12,9 @@ use crate::{
     types::ShardId,
 };
 
+const NO_CREDENTIALS: &str =
+    "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the process a role";
+
 /// A call, as its errors name it: `GetRecords on stream clicks in eu-central-1`.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
@@ -78,6 +81,15 @@ impl Call<'_> {
         }
         // The innermost cause is the operating system's or the TLS library's, such as "connection refused".
         let cause = causes().last().map(|e| limited(&e.to_string())).unwrap_or_default();
+        // What the SDK finds wrong with its configuration before it sends has no public type, only a text. Should the
+        // text change, the error is still reported, as one that a retry might heal.
+        if cause.contains("no identity resolver") {
+            return Error::new(ErrorKind::AccessDenied, format!("{self}: {NO_CREDENTIALS}"));
+        }
+        if cause.contains("Missing Region") {
+            let fix = "set AWS_REGION or the region of the SDK configuration";
+            return Error::new(ErrorKind::InvalidInput, format!("{self}: no region is set: {fix}"));
+        }
         if connector.is_user() {
             let fix = "check endpoint and HTTP client of the SDK configuration";
             return Error::new(ErrorKind::InvalidInput, format!("{self}: the request could not be sent: {cause}: {fix}"));
@@ -97,12 +109,7 @@ impl Call<'_> {
             CredentialsError::InvalidConfiguration(_) => {
                 Error::new(ErrorKind::AccessDenied, format!("{self}: the AWS profile or credentials configuration is invalid: correct it"))
             }
-            CredentialsError::CredentialsNotLoaded(_) => Error::new(
-                ErrorKind::AccessDenied,
-                format!(
-                    "{self}: no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the process a role"
-                ),
-            ),
+            CredentialsError::CredentialsNotLoaded(_) => Error::new(ErrorKind::AccessDenied, format!("{self}: {NO_CREDENTIALS}")),
             // The SDK's enum is open, and its last variant opaque.
             _ => Error::new(ErrorKind::AccessDenied, format!("{self}: the AWS credentials could not be loaded: check their source")),
         }

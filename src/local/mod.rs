@@ -11,6 +11,8 @@
 mod control;
 mod kinesis;
 pub mod model;
+#[cfg(feature = "server")]
+pub mod server;
 mod worker;
 
 pub use kinesis::LocalKinesis;

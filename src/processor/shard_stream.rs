@@ -130,12 +130,8 @@ struct Forward {
 impl RecordProcessor for Forward {
     async fn initialize(&mut self, input: InitializationInput<'_>) -> Result<(), BoxError> {
         let (sender, batches) = mpsc::channel(1);
-        let shard = ShardStream {
-            shard_id: input.shard_id.clone(),
-            checkpoint: input.checkpoint,
-            fencing_token: input.fencing_token,
-            batches,
-        };
+        let shard =
+            ShardStream { shard_id: input.shard_id.clone(), checkpoint: input.checkpoint, fencing_token: input.fencing_token, batches };
         self.shards.send(shard).await.map_err(|_| "the stream of shards was dropped while the worker runs")?;
         self.batches = Some(sender);
         Ok(())

@@ -6,11 +6,12 @@ pub mod consumer;
 mod error;
 pub mod lease;
 pub mod limits;
-pub mod processor;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod processor;
 pub mod random;
 pub mod retry;
+pub(crate) mod shards;
 pub mod stream;
 pub mod task;
 pub mod types;

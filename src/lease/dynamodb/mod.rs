@@ -122,7 +122,7 @@ impl DynamoDbLeaseTable {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let region = self.client.config().region().map(AsRef::as_ref);
-        Subject { operation, table: &self.table, region }.from_sdk(error)
+        Subject { operation, table: &self.table, region }.sdk_error(error)
     }
 
     /// The outcome of a conditional write.
@@ -370,3 +370,7 @@ impl LeaseTable for DynamoDbLeaseTable {
         self.delete_item(id.as_str(), &if_version(expected)).await
     }
 }
+
+#[cfg(test)]
+#[path = "table_test.rs"]
+mod tests;

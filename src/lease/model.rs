@@ -22,7 +22,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::Signal;
-use crate::types::{Checkpoint, HashKeyRange, InstanceId, InvalidText, ShardId, StreamIdentifier, Timestamp, WorkerId, text_id};
+use crate::types::{
+    Checkpoint, ChildShard, HashKeyRange, InstanceId, InvalidText, ShardId, StreamIdentifier, Timestamp, WorkerId, text_id,
+};
 
 text_id! {
     /// Primary key of a lease row: the shard id, or `<account>:<stream>:<epoch>:<shard id>` in a table of many streams.
@@ -154,6 +156,50 @@ impl Lease {
             stream_created: None,
             write_id: None,
         }
+    }
+
+    /// The lease of a shard that follows this one: it starts at its oldest record, whatever the application's initial
+    /// position, since everything put after the parent closed went there.
+    #[must_use]
+    pub fn for_child(&self, child: &ChildShard) -> Self {
+        let key = match &self.stream {
+            Some(stream) => LeaseKey::of(stream, &child.id),
+            None => LeaseKey::new(child.id.as_str()).expect("a shard id is a valid key"),
+        };
+        Self {
+            key,
+            shard_id: child.id.clone(),
+            counter: 0,
+            owner: None,
+            owner_instance: None,
+            checkpoint_owner: None,
+            owner_switches: 0,
+            checkpoint: Checkpoint::TrimHorizon,
+            pending: None,
+            parents: child.parents.iter().cloned().collect(),
+            children: BTreeSet::new(),
+            hash_key_range: Some(child.hash_key_range),
+            throughput_kbps: None,
+            start_at: None,
+            write_id: None,
+            stream: self.stream.clone(),
+            stream_created: self.stream_created,
+        }
+    }
+
+    /// The key of the lease of a shard of the same stream.
+    #[must_use]
+    pub fn sibling_key(&self, shard: &ShardId) -> LeaseKey {
+        match &self.stream {
+            Some(stream) => LeaseKey::of(stream, shard),
+            None => LeaseKey::new(shard.as_str()).expect("a shard id is a valid key"),
+        }
+    }
+
+    /// The row as created by a worker that owns it from the start.
+    #[must_use]
+    pub fn owned_from_start(&self, write: WriteId, owner: &WorkerId, instance: InstanceId) -> Self {
+        Self { owner: Some(owner.clone()), owner_instance: Some(instance), write_id: Some(write), ..self.clone() }
     }
 
     /// Whether the row is a tenure of this life of this worker.

@@ -405,3 +405,7 @@ impl Driver {
         }
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "driver_test/mod.rs"]
+mod tests;

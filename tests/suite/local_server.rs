@@ -23,10 +23,14 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use shardkeeper::{
     ErrorKind,
-    clock::Clock,
+    clock::{Clock, SystemClock},
     local::{Config, CreateStream, Limits, LocalKinesis, server::LocalServer},
     random::Randomness,
-    stream::{ShardFilter, ShardIterator, ShardPosition, StreamClient, StreamReference, aws::AwsStreamClient},
+    stream::{
+        ShardFilter, ShardIterator, ShardPosition, StreamClient, StreamReference,
+        aws::AwsStreamClient,
+        conformance::{CASES, Case, Suite},
+    },
     types::{ShardId, Timestamp},
 };
 
@@ -82,6 +86,26 @@ async fn make(sdk: &Client, name: &str, shards: i32) -> String {
     sdk.create_stream().stream_name(name).shard_count(shards).send().await.expect("created");
     let summary = sdk.describe_stream_summary().stream_name(name).send().await.expect("described");
     summary.stream_description_summary.expect("present").stream_arn
+}
+
+async fn suite_passes(limits: Limits, cases: &[Case]) {
+    let kinesis = LocalKinesis::new(Config { limits, ..Config::default() }, Arc::new(SystemClock), Randomness::seeded(3));
+    let server = LocalServer::bind(LOOPBACK, kinesis).await.expect("a free port");
+    let client = AwsStreamClient::from_builder(sdk_config(&server.endpoint_url()), Default::default());
+    Suite::new(&client, &client, "suite").run(cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_passes_the_conformance_suite() {
+    suite_passes(Limits::off(), CASES).await;
+}
+
+#[tokio::test]
+async fn the_sdk_is_throttled_beyond_the_rate() {
+    // The other cases would wait for the limits, in real time here.
+    let cases: Vec<Case> = CASES.iter().copied().filter(|case| case.name == "calls_beyond_the_rate_are_throttled").collect();
+    assert_eq!(cases.len(), 1);
+    suite_passes(Limits::enforced(), &cases).await;
 }
 
 #[tokio::test]

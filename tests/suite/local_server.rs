@@ -319,6 +319,32 @@ async fn what_the_configuration_lacks_is_named_with_its_fix() {
     assert!(error.to_string().contains("AWS_REGION"), "{error}");
 }
 
+/// The environment belongs to the process, so the test runs itself again in one that has the override set.
+#[tokio::test]
+async fn the_endpoint_override_of_the_environment_is_honoured() {
+    const CHILD: &str = "SHARDKEEPER_SUITE_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+        let description = AwsStreamClient::new(&config).describe_stream(&reference("clicks")).await.expect("described");
+        assert_eq!(description.open_shard_count, 3);
+        return;
+    }
+    let Setup { server, sdk, .. } = setup(Limits::enforced()).await;
+    make(&sdk, "clicks", 3).await;
+    let run = tokio::process::Command::new(std::env::current_exe().expect("known"))
+        .args(["--exact", "local_server::the_endpoint_override_of_the_environment_is_honoured"])
+        .env(CHILD, "1")
+        .env("AWS_ENDPOINT_URL_KINESIS", server.endpoint_url())
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "local")
+        .env("AWS_SECRET_ACCESS_KEY", "local")
+        .kill_on_drop(true)
+        .output();
+    let run = run.await.expect("it runs");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+    assert!(String::from_utf8_lossy(&run.stdout).contains("1 passed"), "the name above is not this test's");
+}
+
 #[tokio::test]
 async fn an_address_in_use_is_named() {
     let Setup { server, .. } = setup(Limits::enforced()).await;

@@ -9,8 +9,11 @@
 
 #[cfg(feature = "test-util")]
 mod control;
+mod keeper;
 mod kinesis;
 pub mod model;
+#[cfg(feature = "sqlite")]
+mod store;
 
 pub use kinesis::LocalKinesis;
 pub use model::{

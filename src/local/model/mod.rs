@@ -124,3 +124,10 @@ impl Model {
         self.streams.values().map(|stream| u32::try_from(stream.open.len()).unwrap_or(u32::MAX)).fold(0, u32::saturating_add)
     }
 }
+
+#[cfg(test)]
+#[path = "properties_test.rs"]
+mod properties;
+#[cfg(test)]
+#[path = "rules_test.rs"]
+mod rules;

@@ -2,7 +2,11 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::{
+    config::{BehaviorVersion, Credentials, Region},
+    types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
+};
+use aws_sdk_kinesis::{primitives::Blob, types::ShardIteratorType};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -100,6 +104,38 @@ async fn it_says_when_it_is_ready_and_stops_on_sigterm() {
     let tables = running.dynamodb().list_tables().send().await.expect("DynamoDB answers");
     assert!(tables.table_names.unwrap_or_default().is_empty());
     assert_eq!(running.terminate().await, Some(0));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_data_directory_keeps_streams_records_and_tables() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("made when missing");
+    let args = ["--data-dir", path(&dir), "--stream", "clicks:1"];
+    let first = Running::start(&args).await;
+    let put = first.kinesis().put_record().stream_name("clicks").partition_key("k").data(Blob::new(b"kept".to_vec())).send();
+    let number = put.await.expect("put").sequence_number;
+    let key = KeySchemaElement::builder().attribute_name("leaseKey").key_type(KeyType::Hash).build().expect("complete");
+    let attribute = AttributeDefinition::builder().attribute_name("leaseKey").attribute_type(ScalarAttributeType::S).build();
+    let table = first.dynamodb().create_table().table_name("leases").key_schema(key).billing_mode(BillingMode::PayPerRequest);
+    table.attribute_definitions(attribute.expect("complete")).send().await.expect("created");
+
+    let (code, text) = refused(&["--kinesis-port", "0", "--dynamodb-port", "0", "--data-dir", path(&dir)]).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(path(&dir)) && text.contains("in use by another process"), "{text}");
+    assert_eq!(first.terminate().await, Some(0));
+
+    let second = Running::start(&args).await;
+    let at = second.kinesis().get_shard_iterator().stream_name("clicks").shard_id("shardId-000000000000");
+    let iterator = at.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.expect("iterator").shard_iterator;
+    let page = second.kinesis().get_records().set_shard_iterator(iterator).send().await.expect("records");
+    assert_eq!(
+        page.records.iter().map(|r| (r.sequence_number.as_str(), r.data.as_ref())).collect::<Vec<_>>(),
+        [(number.as_str(), &b"kept"[..])]
+    );
+    let tables = second.dynamodb().list_tables().send().await.expect("listed");
+    assert_eq!(tables.table_names.unwrap_or_default(), ["leases"]);
+    assert_eq!(second.terminate().await, Some(0));
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ struct Driver {
 impl Driver {
     fn new(context: StreamContext, held: HeldLease, status: StatusCell) -> Self {
         let HeldLease { lease, handle } = held;
-        let checkpointer = Checkpointer::new(handle.clone(), lease.checkpoint);
+        let checkpointer = Checkpointer::new(&handle, lease.checkpoint);
         let gauge = Gauge::default();
         status.attach(&checkpointer, &gauge);
         Self {
@@ -397,7 +397,6 @@ impl Driver {
 
     fn finish(mut self, ending: Ending) -> ShardOutcome {
         self.flow.status.enter(ShardPhase::Finished);
-        self.flow.status.detach();
         match (ending, self.failure.take()) {
             (Ending::Lost, _) => ShardOutcome::Lost,
             (Ending::Ended, _) => ShardOutcome::Ended,
@@ -406,3 +405,7 @@ impl Driver {
         }
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "driver_test/mod.rs"]
+mod tests;

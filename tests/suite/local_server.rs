@@ -33,6 +33,7 @@ use shardkeeper::{
     },
     types::{ShardId, Timestamp},
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -317,6 +318,45 @@ async fn what_the_configuration_lacks_is_named_with_its_fix() {
     let error = AwsStreamClient::new(&nowhere).describe_stream(&reference("clicks")).await.expect_err("no region");
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     assert!(error.to_string().contains("AWS_REGION"), "{error}");
+}
+
+/// Time is paused, so it jumps to the time limit once nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_never_answers_is_a_timeout() {
+    let silent = tokio::net::TcpListener::bind(LOOPBACK).await.expect("a free port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
+    let client = AwsStreamClient::from_builder(sdk_config(&endpoint), Default::default());
+    let error = client.describe_stream(&reference("clicks")).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.to_string().contains("DescribeStreamSummary on stream clicks"), "{error}");
+}
+
+#[tokio::test]
+async fn answers_that_are_none_mean_to_try_again() {
+    for (answer, kind) in [
+        ("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", ErrorKind::Unavailable),
+        ("HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\noops", ErrorKind::Unavailable),
+        ("HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n", ErrorKind::Throttled),
+        ("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n", ErrorKind::AccessDenied),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"Sha", ErrorKind::Unavailable),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{\"Sh", ErrorKind::Unavailable),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", ErrorKind::InvalidData),
+        ("", ErrorKind::Unavailable),
+    ] {
+        let listener = tokio::net::TcpListener::bind(LOOPBACK).await.expect("a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+        let mut responder = tokio::task::JoinSet::new();
+        responder.spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let mut request = [0; 16 * 1024];
+            let read = socket.read(&mut request).await.expect("a request");
+            assert!(read > 0);
+            socket.write_all(answer.as_bytes()).await.expect("written");
+        });
+        let client = AwsStreamClient::from_builder(sdk_config(&endpoint), Default::default());
+        let error = client.describe_stream(&reference("clicks")).await.expect_err(answer);
+        assert_eq!(error.kind(), kind, "{answer:?}: {error}");
+    }
 }
 
 /// The environment belongs to the process, so the test runs itself again in one that has the override set.

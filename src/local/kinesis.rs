@@ -157,7 +157,12 @@ impl LocalKinesis {
         tables.entry(application.to_owned()).or_default().clone()
     }
 
-    /// The model's clock.
+    /// Changes the settings from the next call on, for all handles of this account.
+    pub fn configure(&self, change: impl FnOnce(&mut Config)) {
+        change(self.state().model.config_mut());
+    }
+
+    /// The present moment of the account's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.shared.clock.now()

@@ -144,6 +144,20 @@ fn an_expired_iterator_says_when_it_was_made() {
 }
 
 #[test]
+fn an_iterator_does_not_read_a_successor_of_the_same_name() {
+    let mut m = model(1);
+    let old = iterator(&mut m, START);
+    m.delete_stream(at(1), &stream()).expect("delete");
+    m.create_stream(at(2), &CreateStream::provisioned("clicks".parse().expect("valid"), 1)).expect("create");
+    m.put_record(at(3), &stream(), entry(1), None).expect("put");
+    assert_error(
+        m.get_records(at(3), &old, None),
+        ServiceErrorCode::ResourceNotFound,
+        "Shard shardId-000000000000 in stream clicks under account 123456789012 does not exist",
+    );
+}
+
+#[test]
 fn put_records_fails_entry_by_entry_where_a_shard_is_full() {
     let mut m = model(2);
     let other = PutEntry::new("k", vec![0; 1000]).with_explicit_hash_key(u128::MAX);
@@ -258,7 +272,7 @@ fn five_reads_a_second_and_two_mib() {
 #[test]
 fn five_iterators_a_second() {
     let mut m = model(2);
-    let mut served = |m: &mut Model, index, now| {
+    let served = |m: &mut Model, index, now| {
         (0..7).filter(|_| m.get_shard_iterator(now, &stream(), &shard(index), ShardPosition::Latest).is_ok()).count()
     };
     assert_eq!([served(&mut m, 0, START), served(&mut m, 1, START), served(&mut m, 0, at(1000))], [5, 5, 5]);

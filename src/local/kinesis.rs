@@ -280,3 +280,7 @@ impl StreamClient for LocalKinesis {
         Ok(Self::get_records(self, iterator, Some(limit))?)
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "kinesis_test.rs"]
+mod tests;

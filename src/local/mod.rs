@@ -7,8 +7,12 @@
 //!
 //! The server (feature `server`) puts the same handle behind the wire protocol of the service.
 
+#[cfg(feature = "test-util")]
+mod control;
 mod kinesis;
 pub mod model;
+#[cfg(feature = "server")]
+pub mod server;
 mod worker;
 
 pub use kinesis::LocalKinesis;

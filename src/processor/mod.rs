@@ -1,9 +1,11 @@
 //! What a user of the framework writes: a [`RecordProcessor`], and a [`RecordProcessorFactory`] that makes one per shard.
 
 mod input;
+mod shard_stream;
 
 use async_trait::async_trait;
 
+pub use shard_stream::{Batch, ShardStream, ShardStreamFactory, ShardStreams, shard_streams};
 pub use input::{InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownRequestedInput};
 
 /// Any error of user code.

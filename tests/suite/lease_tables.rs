@@ -1,5 +1,6 @@
 //! Every lease table passes the conformance suite; and what is particular to each.
 
+mod dynamodb;
 mod sqlite;
 
 use shardkeeper::lease::{LeaseTable, MemoryLeaseTable, conformance};

@@ -1,4 +1,6 @@
-//! The ordinary integration tests, in one binary.
+//! The ordinary integration tests of the public API, one module per topic, in one binary.
 
 mod layering;
 mod lease_tables;
+mod local_command;
+mod local_server;

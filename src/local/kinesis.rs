@@ -72,7 +72,9 @@ impl LocalKinesis {
     #[must_use]
     pub fn new(config: Config, clock: SharedClock, randomness: Randomness) -> Self {
         let label = format!("local Kinesis in memory ({})", config.region);
-        Self { shared: Arc::new(Shared { model: Mutex::new(Model::new(config, randomness)), clock, label, lease_tables: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared { model: Mutex::new(Model::new(config, randomness)), clock, label, lease_tables: Mutex::default() }),
+        }
     }
 
     fn model(&self) -> MutexGuard<'_, Model> {

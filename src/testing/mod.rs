@@ -1,0 +1,1 @@
+//! For tests of applications, without a stream and in virtual time.

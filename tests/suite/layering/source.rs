@@ -43,6 +43,18 @@ impl Source {
         found
     }
 
+    /// Names that stand before round brackets: calls of functions and methods, and their definitions.
+    pub(super) fn calls(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        each_level(&self.code, &mut |level| {
+            found.extend(level.windows(2).filter_map(|pair| match pair {
+                [TokenTree::Ident(name), TokenTree::Group(group)] if group.delimiter() == Delimiter::Parenthesis => Some(name.to_string()),
+                _ => None,
+            }));
+        });
+        found
+    }
+
     /// Paths that `use` items at the top of the file name, as written.
     pub(super) fn top_level_uses(&self) -> Vec<Vec<String>> {
         let mut found = Vec::new();

@@ -117,7 +117,7 @@ impl Call<'_> {
 
     /// The service said no, by name. Matched on the name on the wire and not on the SDK's variants, because each
     /// operation's enum lacks names that the service nevertheless sends (`ValidationException`, signature errors).
-    fn refused(self, status: u16, code: &str, message: &str) -> Error {
+    pub(super) fn refused(self, status: u16, code: &str, message: &str) -> Error {
         let message = limited(message);
         let error = |kind, text: &str| {
             let said = if message.is_empty() { String::new() } else { format!(" ({message})") };

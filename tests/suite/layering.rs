@@ -53,11 +53,19 @@ const CONFINED: &[Confined] = &[
         allowed: &["lease/", "shards/sync.rs", "testing/"],
         reason: "the coordinator changes leases; shards::sync only moves the frozen start of rows not yet begun",
     },
-    Confined { name: "create_lease", allowed: &["lease/", "shards/", "testing/"], reason: "leases are made by shards::sync and by the writer of a parent" },
+    Confined {
+        name: "create_lease",
+        allowed: &["lease/", "shards/", "testing/"],
+        reason: "leases are made by shards::sync and by the writer of a parent",
+    },
     Confined { name: "delete_lease", allowed: &["lease/", "shards/", "testing/"], reason: "leases are deleted by shards::cleanup" },
     Confined { name: "put_worker", allowed: &["lease/", "testing/"], reason: "a worker writes its own row" },
     Confined { name: "heartbeat", allowed: &["lease/", "testing/"], reason: "a worker renews its own row" },
-    Confined { name: "process_records", allowed: &["processor/", "consumer/", "testing/", "multilang/"], reason: "the driver is the only caller of user code" },
+    Confined {
+        name: "process_records",
+        allowed: &["processor/", "consumer/", "testing/", "multilang/"],
+        reason: "the driver is the only caller of user code",
+    },
     Confined { name: "SystemTime", allowed: &["clock.rs", "types/timestamp.rs", "stream/aws"], reason: "wall time comes from a Clock" },
 ];
 

@@ -11,6 +11,8 @@ pub mod random;
 pub mod retry;
 pub mod stream;
 pub mod task;
+#[cfg(feature = "test-util")]
+pub mod testing;
 pub mod types;
 
 pub use error::{Error, ErrorKind, Result};

@@ -7,6 +7,8 @@ mod error;
 pub mod lease;
 pub mod limits;
 pub mod processor;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod random;
 pub mod retry;
 pub mod stream;

@@ -41,6 +41,12 @@ impl Randomness {
         self.draw(|rng| rng.u64(range))
     }
 
+    /// Whether an event of this probability (0 to 1) happens; draws nothing for 0.
+    #[must_use]
+    pub fn chance(&self, probability: f64) -> bool {
+        probability > 0.0 && self.draw(fastrand::Rng::f64) < probability
+    }
+
     /// A new life of a worker.
     #[must_use]
     pub fn instance_id(&self) -> InstanceId {

@@ -18,7 +18,7 @@ pub mod sqlite;
 
 #[cfg(feature = "aws")]
 pub use dynamodb::DynamoDbLeaseTable;
-pub use memory::MemoryLeaseTable;
+pub use memory::{MemoryLeaseTable, OperationCounts};
 pub use model::{Lease, LeaseKey, PendingCheckpoint, WorkerRow, WorkerState, WorkerUpdate, WorkerVersion, WriteId};
 pub use signal::Signal;
 #[cfg(feature = "sqlite")]

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::Signal;
-use crate::types::{Checkpoint, HashKeyRange, InstanceId, InvalidText, ShardId, StreamIdentifier, Timestamp, WorkerId, text_id};
+use crate::types::{Checkpoint, ChildShard, HashKeyRange, InstanceId, InvalidText, ShardId, StreamIdentifier, Timestamp, WorkerId, text_id};
 
 text_id! {
     /// Primary key of a lease row: the shard id, or `<account>:<stream>:<epoch>:<shard id>` in a table of many streams.
@@ -64,6 +64,20 @@ impl LeaseKey {
 /// Random mark of one write, by which the writer recognises its own row after an ambiguous answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);
+
+impl std::fmt::Display for WriteId {
+    /// 16 hexadecimal digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl std::str::FromStr for WriteId {
+    type Err = InvalidText;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(s, 16).map(Self).map_err(|_| InvalidText::new("write id", s, "expected up to 16 hexadecimal digits"))
+    }
+}
 
 /// First half of a two-phase checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +156,50 @@ impl Lease {
         }
     }
 
+    /// The lease of a shard that follows this one: it starts at its oldest record, whatever the application's initial
+    /// position, since everything put after the parent closed went there.
+    #[must_use]
+    pub fn for_child(&self, child: &ChildShard) -> Self {
+        let key = match &self.stream {
+            Some(stream) => LeaseKey::of(stream, &child.id),
+            None => LeaseKey::new(child.id.as_str()).expect("a shard id is a valid key"),
+        };
+        Self {
+            key,
+            shard_id: child.id.clone(),
+            counter: 0,
+            owner: None,
+            owner_instance: None,
+            checkpoint_owner: None,
+            owner_switches: 0,
+            checkpoint: Checkpoint::TrimHorizon,
+            pending: None,
+            parents: child.parents.iter().cloned().collect(),
+            children: BTreeSet::new(),
+            hash_key_range: Some(child.hash_key_range),
+            throughput_kbps: None,
+            start_at: None,
+            write_id: None,
+            stream: self.stream.clone(),
+            stream_created: self.stream_created,
+        }
+    }
+
+    /// The key of the lease of a shard of the same stream.
+    #[must_use]
+    pub fn sibling_key(&self, shard: &ShardId) -> LeaseKey {
+        match &self.stream {
+            Some(stream) => LeaseKey::of(stream, shard),
+            None => LeaseKey::new(shard.as_str()).expect("a shard id is a valid key"),
+        }
+    }
+
+    /// The row as created by a worker that owns it from the start.
+    #[must_use]
+    pub fn owned_from_start(&self, write: WriteId, owner: &WorkerId, instance: InstanceId) -> Self {
+        Self { owner: Some(owner.clone()), owner_instance: Some(instance), write_id: Some(write), ..self.clone() }
+    }
+
     /// Whether the row is a tenure of this life of this worker.
     #[must_use]
     pub fn is_held_by(&self, owner: &WorkerId, instance: InstanceId) -> bool {
@@ -152,6 +210,19 @@ impl Lease {
     #[must_use]
     pub fn was_written_by(&self, id: WriteId) -> bool {
         self.write_id == Some(id)
+    }
+
+    /// Panics unless `self` is a transition of `current`, as [`LeaseTable::update_lease`](super::LeaseTable::update_lease)
+    /// demands; for implementations of the trait.
+    ///
+    /// # Panics
+    /// When the key differs, the counter is not greater by one, or the write id is missing or the same.
+    pub fn assert_succeeds(&self, current: &Self) {
+        let succeeds = self.key == current.key
+            && current.counter.checked_add(1) == Some(self.counter)
+            && self.write_id.is_some()
+            && self.write_id != current.write_id;
+        assert!(succeeds, "lease {} at counter {} is no successor of {} at {}", self.key, self.counter, current.key, current.counter);
     }
 
     fn successor(&self, write: WriteId) -> Self {
@@ -238,6 +309,28 @@ pub enum WorkerState {
     Active,
     /// Hands its leases over before it stops.
     Leaving,
+}
+
+impl WorkerState {
+    /// The text kept in the row.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Leaving => "LEAVING",
+        }
+    }
+}
+
+impl std::str::FromStr for WorkerState {
+    type Err = InvalidText;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s {
+            "ACTIVE" => Ok(Self::Active),
+            "LEAVING" => Ok(Self::Leaving),
+            _ => Err(InvalidText::new("worker state", s, "expected ACTIVE or LEAVING")),
+        }
+    }
 }
 
 /// One worker row: alive while its heartbeat moves.

@@ -1,0 +1,280 @@
+//! The housekeeper's round: read the table, bury dead workers, plan, and tell each worker what to do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    balance::{self, PlannedLease, PlannedWorker},
+    held::StopRequest,
+    life::Life,
+    liveness::LeaseStatus,
+    membership::is_java_owned,
+    watch::awaits,
+};
+use crate::{
+    error::Result,
+    lease::{Lease, LeaseKey, Signal, TableScan, WorkerRow, WorkerState, WriteOutcome},
+    types::{InstanceId, WorkerId},
+};
+
+/// Signals left in one worker's row per round, so that the row stays far below DynamoDB's 400 KB; the next round
+/// brings the rest.
+const SIGNALS_PER_WORKER: usize = 1000;
+
+/// A hand-over that has been asked for.
+#[derive(Debug, Clone)]
+struct Moving {
+    from: InstanceId,
+    to: WorkerId,
+    give_up: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Housekeeping {
+    life: Arc<Life>,
+    moving: BTreeMap<LeaseKey, Moving>,
+}
+
+impl Housekeeping {
+    pub(super) fn new(life: Arc<Life>) -> Self {
+        Self { life, moving: BTreeMap::new() }
+    }
+
+    /// Holds rounds while this worker leads: when something has changed, and once per heartbeat.
+    ///
+    /// # Errors
+    /// `Mismatch` when Java workers turn up in the table.
+    pub(super) async fn run(mut self) -> Result<()> {
+        let interval = self.life.outfit.config.heartbeat_interval();
+        let mut due = Instant::now() + interval;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.life.plan_now.notified() => {}
+                () = sleep_until(due) => {}
+            }
+            if self.life.expelled.is_cancelled() {
+                return Ok(());
+            }
+            due = Instant::now() + interval;
+            if !self.life.state().leading {
+                self.moving.clear();
+                continue;
+            }
+            match self.round().await {
+                Ok(()) => {}
+                Err(error) if error.kind() == crate::ErrorKind::Mismatch => return Err(error),
+                Err(error) => {
+                    tracing::warn!(worker_id = %self.life.me(), %error, "housekeeping round failed, trying again");
+                    due = Instant::now() + self.life.outfit.config.watch_interval();
+                }
+            }
+            // Changes that come in a burst are planned together.
+            tokio::time::sleep(self.life.outfit.config.watch_interval() / 4).await;
+        }
+    }
+
+    async fn round(&mut self) -> Result<()> {
+        let life = Arc::clone(&self.life);
+        let mut scan = life.outfit.call(life.outfit.table.scan()).await?;
+        let now = Instant::now();
+        let foreign = {
+            let mut state = life.state();
+            state.observer.observe_scan(&scan, now);
+            state.observer.foreign_activity()
+        };
+        if let Some(what) = foreign {
+            return Err(life.outfit.java_is_alive(&what));
+        }
+        for row in &scan.skipped {
+            tracing::warn!(key = %row.key, reason = %row.reason, table = %life.outfit.table, "a row of the lease table cannot be read; it is left alone");
+        }
+        if self.stand_down(&scan, now) {
+            return Ok(());
+        }
+        self.bury(&mut scan, now).await;
+        self.publish_roster(&scan.workers);
+        self.assign(&scan, now).await?;
+        // A scan that nobody waits for is dropped; the next one is fresher.
+        drop(life.outfit.scans.try_send(Arc::new(scan)));
+        Ok(())
+    }
+
+    /// Of two living housekeepers the one with the smaller id stays.
+    fn stand_down(&self, scan: &TableScan, now: Instant) -> bool {
+        let mut state = self.life.state();
+        let stale = state.observer.stale_workers(now);
+        let other = scan.workers.iter().find(|w| w.leading && w.id < self.life.outfit.me && !stale.iter().any(|(id, _)| *id == w.id));
+        let Some(other) = other else { return false };
+        tracing::info!(worker_id = %self.life.me(), leader = %other.id, "another worker does the housekeeping");
+        state.leading = false;
+        state.roster.clear();
+        state.leader = Some(other.id.clone());
+        drop(state);
+        self.life.beat_now.notify_one();
+        true
+    }
+
+    /// Declares silent workers dead, by deleting their rows as they were seen: a worker that renews in the same
+    /// moment either keeps its row, or learns from its failed heartbeat that it is out.
+    async fn bury(&self, scan: &mut TableScan, now: Instant) {
+        let life = &self.life;
+        let stale = life.state().observer.stale_workers(now);
+        for (id, version) in stale {
+            if id == *life.me() {
+                continue;
+            }
+            match life.outfit.call(life.outfit.table.delete_worker(&id, version)).await {
+                Ok(WriteOutcome::Applied) => {
+                    tracing::warn!(worker_id = %life.me(), dead = %id, instance = %version.instance, "a worker fell silent for a lease duration; its leases are free");
+                    life.state().observer.forget_worker(&id);
+                    scan.workers.retain(|w| w.id != id);
+                }
+                Ok(WriteOutcome::Conflict) => {}
+                Err(error) => tracing::warn!(worker_id = %life.me(), dead = %id, %error, "cannot remove a dead worker's row, trying again"),
+            }
+        }
+    }
+
+    fn publish_roster(&self, workers: &[WorkerRow]) {
+        let roster: Vec<WorkerId> = workers.iter().filter(|w| w.state == WorkerState::Active).map(|w| w.id.clone()).collect();
+        let changed = {
+            let mut state = self.life.state();
+            let changed = state.roster != roster;
+            if changed {
+                state.roster = roster;
+            }
+            changed
+        };
+        if changed {
+            self.life.beat_now.notify_one();
+        }
+    }
+
+    /// Plans, and tells each worker its part. What concerns this worker it does itself.
+    async fn assign(&mut self, scan: &TableScan, now: Instant) -> Result<()> {
+        let life = Arc::clone(&self.life);
+        let me = life.me().clone();
+        let workers = &scan.workers;
+        let index: BTreeMap<&WorkerId, usize> = workers.iter().enumerate().map(|(i, w)| (&w.id, i)).collect();
+        let leases: Vec<&Lease> = scan.leases.iter().filter(|l| !l.checkpoint.is_shard_end()).collect();
+        self.forget_moves(&leases, &index, now);
+
+        let owners: Vec<Option<usize>> = {
+            let state = life.state();
+            leases.iter().map(|lease| living_owner(lease, workers, &index, state.observer.lease_status(lease, now))).collect()
+        };
+        let planned: Vec<PlannedLease<'_>> = leases
+            .iter()
+            .zip(&owners)
+            .map(|(lease, owner)| PlannedLease {
+                key: &lease.key,
+                owner: *owner,
+                load: lease.throughput_kbps,
+                moving_to: self.moving.get(&lease.key).and_then(|m| index.get(&m.to).copied()),
+                // A lease on its way to its next owner is left in peace.
+                movable: lease.owner_instance.is_some(),
+            })
+            .collect();
+        let crew: Vec<PlannedWorker<'_>> =
+            workers.iter().map(|w| PlannedWorker { id: &w.id, max_leases: w.max_leases, leaving: w.state == WorkerState::Leaving }).collect();
+
+        let mut signals: BTreeMap<WorkerId, Vec<Signal>> = BTreeMap::new();
+        let mut own_takes = Vec::new();
+        for assignment in balance::plan(&planned, &crew, &balance::Settings::default()) {
+            let lease = leases[assignment.lease];
+            let to = workers[assignment.to].id.clone();
+            match assignment.from {
+                None if to == me => own_takes.push(lease.clone()),
+                None => signals.entry(to).or_default().push(Signal::Take { lease: lease.key.clone(), counter: lease.counter }),
+                Some(from) => {
+                    let Some(instance) = lease.owner_instance else { continue };
+                    let give_up = now + life.outfit.config.drain_timeout + life.outfit.config.lease_duration;
+                    self.moving.insert(lease.key.clone(), Moving { from: instance, to: to.clone(), give_up });
+                    let from = &workers[from].id;
+                    if *from == me {
+                        let tenure = life.state().held.get(&lease.key).cloned();
+                        if let Some(tenure) = tenure {
+                            tenure.request_stop(StopRequest::HandOver { to });
+                        }
+                    } else {
+                        let signal = Signal::HandOver { lease: lease.key.clone(), counter: lease.counter, to };
+                        signals.entry(from.clone()).or_default().push(signal);
+                    }
+                }
+            }
+        }
+        self.remind(&leases, &owners, workers, &mut signals);
+
+        for (worker, mut batch) in signals {
+            if worker == me {
+                continue;
+            }
+            batch.truncate(SIGNALS_PER_WORKER);
+            life.signal(&worker, &batch).await;
+        }
+        self.take_own(own_takes).await
+    }
+
+    /// Hand-overs whose announcement may have been lost are announced again; so are those to this worker itself.
+    fn remind(&self, leases: &[&Lease], owners: &[Option<usize>], workers: &[WorkerRow], signals: &mut BTreeMap<WorkerId, Vec<Signal>>) {
+        let mut own = BTreeMap::new();
+        for (lease, owner) in leases.iter().zip(owners) {
+            let Some(owner) = owner.map(|i| &workers[i].id).filter(|id| awaits(lease, id)) else { continue };
+            if owner == self.life.me() {
+                own.insert(lease.key.clone(), super::take::Claim::Accept);
+            } else {
+                signals.entry(owner.clone()).or_default().push(Signal::Accept { lease: lease.key.clone(), counter: lease.counter });
+            }
+        }
+        if !own.is_empty() {
+            let life = Arc::clone(&self.life);
+            self.life.outfit.spawner.spawn("accept leases", async move { life.claim(own).await }).detach();
+        }
+    }
+
+    /// Takes free leases with the rows of the scan, after a second look at the workers that owned some of them.
+    async fn take_own(&self, mut rows: Vec<Lease>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let former: BTreeSet<WorkerId> = rows.iter().filter(|l| l.owner_instance.is_some()).filter_map(|l| l.owner.clone()).collect();
+        if !former.is_empty() {
+            let living = self.life.living(&former).await?;
+            rows.retain(|l| match (&l.owner, l.owner_instance) {
+                (Some(owner), Some(instance)) => !living.contains(&(owner.clone(), instance)),
+                _ => true,
+            });
+        }
+        let life = Arc::clone(&self.life);
+        self.life.outfit.spawner.spawn("take leases", async move { life.claim_rows(rows).await }).detach();
+        Ok(())
+    }
+
+    /// Drops moves that are done, void or overdue.
+    fn forget_moves(&mut self, leases: &[&Lease], index: &BTreeMap<&WorkerId, usize>, now: Instant) {
+        let rows: BTreeMap<&LeaseKey, &Lease> = leases.iter().map(|l| (&l.key, *l)).collect();
+        self.moving.retain(|key, moving| {
+            rows.get(key).is_some_and(|lease| lease.owner_instance == Some(moving.from)) && index.contains_key(&moving.to) && now < moving.give_up
+        });
+    }
+}
+
+/// The living worker that has the lease, or is about to accept it.
+fn living_owner(lease: &Lease, workers: &[WorkerRow], index: &BTreeMap<&WorkerId, usize>, status: LeaseStatus) -> Option<usize> {
+    if is_java_owned(lease) && status == LeaseStatus::Expired {
+        return None;
+    }
+    let owner = *index.get(lease.owner.as_ref()?)?;
+    match status {
+        LeaseStatus::Unowned | LeaseStatus::Orphaned | LeaseStatus::Expired => None,
+        LeaseStatus::Alive => match lease.owner_instance {
+            Some(instance) if workers[owner].version.instance != instance => None,
+            _ => Some(owner),
+        },
+    }
+}

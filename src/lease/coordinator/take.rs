@@ -1,0 +1,139 @@
+//! Claiming leases that nobody alive holds, and accepting those handed over.
+
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc};
+
+use futures::{StreamExt, stream};
+
+use super::{life::Life, writer::retry_table};
+use crate::{
+    error::Result,
+    lease::{Lease, LeaseKey, WriteOutcome},
+    types::{InstanceId, WorkerId},
+};
+
+/// Leases claimed side by side; each is a read and a write.
+const CONCURRENCY: usize = 16;
+
+/// Why a worker may claim a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The housekeeper saw this counter unchanged for a lease duration, or no living owner.
+    Expired(u64),
+    /// The former owner has handed it over.
+    Accept,
+}
+
+impl Life {
+    /// Claims leases of which only the keys are known.
+    pub(super) async fn claim(self: &Arc<Self>, claims: BTreeMap<LeaseKey, Claim>) {
+        let claims = self.begin(claims);
+        let keys: Vec<LeaseKey> = claims.keys().cloned().collect();
+        stream::iter(claims)
+            .for_each_concurrent(CONCURRENCY, |(key, claim)| async move {
+                let outfit = &self.outfit;
+                match outfit.call(outfit.table.get_lease(&key)).await {
+                    Ok(Some(lease)) => self.take(lease, claim).await,
+                    Ok(None) => {}
+                    // The housekeeper finds it again.
+                    Err(error) => tracing::debug!(worker_id = %self.me(), lease_key = %key, %error, "cannot read a lease to take"),
+                }
+            })
+            .await;
+        self.end(&keys);
+    }
+
+    /// Claims leases as just read by a consistent scan.
+    pub(super) async fn claim_rows(self: &Arc<Self>, rows: Vec<Lease>) {
+        let claims = self.begin(rows.into_iter().map(|row| (row.key.clone(), row)).collect());
+        let keys: Vec<LeaseKey> = claims.keys().cloned().collect();
+        stream::iter(claims.into_values())
+            .for_each_concurrent(CONCURRENCY, |row| {
+                let claim = Claim::Expired(row.counter);
+                self.take(row, claim)
+            })
+            .await;
+        self.end(&keys);
+    }
+
+    /// Leaves out what is held or being taken already, and marks the rest as being taken.
+    fn begin<T>(&self, mut claims: BTreeMap<LeaseKey, T>) -> BTreeMap<LeaseKey, T> {
+        let mut state = self.state();
+        claims.retain(|key, _| !state.held.contains_key(key) && !state.taking.contains(key));
+        state.taking.extend(claims.keys().cloned());
+        claims
+    }
+
+    fn end(&self, keys: &[LeaseKey]) {
+        let mut state = self.state();
+        for key in keys {
+            state.taking.remove(key);
+        }
+    }
+
+    /// Takes one lease, until it is settled who has it: a take whose outcome stayed unknown could make this worker
+    /// the owner of a lease that it does not read, and that nobody may take while its heartbeat moves.
+    async fn take(self: &Arc<Self>, mut row: Lease, claim: Claim) {
+        let outfit = self.outfit.clone();
+        let mut backoff = outfit.table_retry().backoff(&outfit.random);
+        let mut in_doubt = false;
+        loop {
+            if self.expelled.is_cancelled() || row.checkpoint.is_shard_end() {
+                return;
+            }
+            let mine = row.is_held_by(self.me(), self.instance);
+            if !in_doubt && (self.is_leaving() || !self.fence.holds()) {
+                return;
+            }
+            if !mine && !in_doubt {
+                match self.may_take(&row, claim).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => {
+                        tracing::debug!(worker_id = %self.me(), lease_key = %row.key, %error, "cannot check the owner of a lease to take");
+                        return;
+                    }
+                }
+            }
+            let next = row.taken(outfit.write_id(), self.me(), self.instance);
+            match outfit.call(outfit.table.update_lease(&row, &next)).await {
+                Ok(WriteOutcome::Applied) => return self.hold(next).await,
+                Ok(WriteOutcome::Conflict) if !in_doubt => {
+                    tracing::debug!(worker_id = %self.me(), lease_key = %row.key, "another worker was first");
+                    return;
+                }
+                Err(error) if error.has_no_side_effects() && !in_doubt => {
+                    if !retry_table(&error) {
+                        tracing::warn!(worker_id = %self.me(), lease_key = %row.key, %error, "cannot take a lease");
+                    }
+                    return;
+                }
+                _ => in_doubt = true,
+            }
+            backoff.wait().await;
+            match outfit.call(outfit.table.get_lease(&row.key)).await {
+                // Ours or untouched: only a further write settles it, since an earlier one may still be on its way.
+                Ok(Some(found)) if found.is_held_by(self.me(), self.instance) || found.counter == row.counter => row = found,
+                // Whatever we sent can no longer be applied.
+                Ok(_) => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether nobody alive has the lease. An owner's instance is alive as long as its worker row exists; it registers
+    /// before it takes, so a row that is missing *after* the lease was read is missing for good.
+    async fn may_take(&self, row: &Lease, claim: Claim) -> Result<bool> {
+        match (&row.owner, row.owner_instance) {
+            (None, _) => Ok(true),
+            (Some(owner), None) => Ok(owner == self.me() || claim == Claim::Expired(row.counter)),
+            (Some(owner), Some(instance)) => Ok(!self.living(&BTreeSet::from([owner.clone()])).await?.contains(&(owner.clone(), instance))),
+        }
+    }
+
+    /// Which of these workers are registered now, with their instances.
+    pub(super) async fn living(&self, owners: &BTreeSet<WorkerId>) -> Result<BTreeSet<(WorkerId, InstanceId)>> {
+        let ids: Vec<WorkerId> = owners.iter().cloned().collect();
+        let rows = self.outfit.call(self.outfit.table.get_workers(&ids)).await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.version.instance)).collect())
+    }
+}

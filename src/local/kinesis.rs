@@ -1,0 +1,282 @@
+//! The handle: a model shared between tasks, with a clock.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{Debug, Display},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use super::model::{
+    Config, CreateStream, ListShards, ListStreams, Model, PutEntry, PutOutcome, PutReceipt, ServiceError, StreamPage, StreamSummary,
+    StreamsPage, UpdatedShardCount,
+};
+use crate::{
+    clock::{SharedClock, SystemClock},
+    error::Result,
+    lease::MemoryLeaseTable,
+    limits,
+    random::Randomness,
+    stream::{
+        PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+    },
+    types::{SequenceNumber, ShardId, Timestamp},
+};
+
+type ServiceResult<T> = std::result::Result<T, ServiceError>;
+
+/// A Kinesis account in this process: a cheap handle to one shared [`Model`].
+///
+/// Producers and operators use the methods named after the service's operations; consumers use it as a
+/// [`StreamClient`]. Every call is answered at once, under a lock held for microseconds.
+///
+/// # Examples
+/// ```
+/// use shardkeeper::local::{CreateStream, LocalKinesis, PutEntry};
+/// use shardkeeper::stream::{ShardPosition, StreamReference};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let kinesis = LocalKinesis::in_memory();
+/// kinesis.create_stream(&CreateStream::provisioned("clicks".parse()?, 2))?;
+/// let stream: StreamReference = "clicks".parse()?;
+/// let receipt = kinesis.put_record(&stream, PutEntry::new("user-7", "hello"), None)?;
+///
+/// let iterator = kinesis.get_shard_iterator(&stream, &receipt.shard_id, ShardPosition::TrimHorizon)?;
+/// let page = kinesis.get_records(&iterator, Some(100))?;
+/// assert_eq!(page.records[0].data().as_ref(), b"hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LocalKinesis {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    model: Mutex<Model>,
+    clock: SharedClock,
+    label: String,
+    /// Lease tables in memory, by application.
+    lease_tables: Mutex<BTreeMap<String, MemoryLeaseTable>>,
+}
+
+impl LocalKinesis {
+    /// An empty account in memory, on the machine's clock, with the service's limits.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::new(Config::default(), Arc::new(SystemClock), Randomness::from_system())
+    }
+
+    /// An empty account in memory. Tests pass a [`TokioClock`](crate::clock::TokioClock) and seeded randomness.
+    #[must_use]
+    pub fn new(config: Config, clock: SharedClock, randomness: Randomness) -> Self {
+        let label = format!("local Kinesis in memory ({})", config.region);
+        Self { shared: Arc::new(Shared { model: Mutex::new(Model::new(config, randomness)), clock, label, lease_tables: Mutex::default() }) }
+    }
+
+    fn model(&self) -> MutexGuard<'_, Model> {
+        // A panic inside the model is a bug that its tests report; the state it leaves is still the best there is.
+        self.shared.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, call: impl FnOnce(&mut Model, Timestamp) -> ServiceResult<T>) -> ServiceResult<T> {
+        let mut model = self.model();
+        call(&mut model, self.shared.clock.now())
+    }
+
+    fn write<T>(&self, call: impl FnOnce(&mut Model, Timestamp) -> ServiceResult<T>) -> ServiceResult<T> {
+        self.read(call)
+    }
+
+    /// The account's settings.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.model().config().clone()
+    }
+
+    /// The lease table in memory that workers of `application` on this stream share.
+    #[must_use]
+    pub fn lease_table(&self, application: &str) -> MemoryLeaseTable {
+        let mut tables = self.shared.lease_tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.entry(application.to_owned()).or_default().clone()
+    }
+
+    /// The model's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// `CreateStream`.
+    ///
+    /// # Errors
+    /// `ResourceInUse` when the name is taken, `LimitExceeded`, `InvalidArgument`, `Validation`.
+    pub fn create_stream(&self, input: &CreateStream) -> ServiceResult<()> {
+        self.write(|model, now| model.create_stream(now, input))
+    }
+
+    /// `DeleteStream`: the stream and all its records.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse` while it is being made.
+    pub fn delete_stream(&self, stream: &StreamReference) -> ServiceResult<()> {
+        self.write(|model, now| model.delete_stream(now, stream))
+    }
+
+    /// `DescribeStreamSummary`.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`.
+    pub fn describe_stream_summary(&self, stream: &StreamReference) -> ServiceResult<StreamSummary> {
+        self.read(|model, now| model.describe_stream_summary(now, stream))
+    }
+
+    /// `DescribeStream`: the stream and at most `limit` shards (1 to 10,000, by default 100) after `exclusive_start`.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `Validation`.
+    pub fn describe_stream(
+        &self,
+        stream: &StreamReference,
+        exclusive_start: Option<&ShardId>,
+        limit: Option<u32>,
+    ) -> ServiceResult<StreamPage> {
+        self.read(|model, now| model.describe_stream(now, stream, exclusive_start, limit))
+    }
+
+    /// `ListStreams`.
+    ///
+    /// # Errors
+    /// `Validation`, `InvalidArgument` for a token that is none, `ExpiredNextToken`.
+    pub fn list_streams(&self, input: &ListStreams) -> ServiceResult<StreamsPage> {
+        self.read(|model, now| model.list_streams(now, input))
+    }
+
+    /// `PutRecord`. `sequence_number_for_ordering` is the number of an earlier record of the same producer.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `ProvisionedThroughputExceeded`, `InvalidArgument`, `Validation`.
+    pub fn put_record(
+        &self,
+        stream: &StreamReference,
+        entry: PutEntry,
+        sequence_number_for_ordering: Option<SequenceNumber>,
+    ) -> ServiceResult<PutReceipt> {
+        self.write(|model, now| model.put_record(now, stream, entry, sequence_number_for_ordering))
+    }
+
+    /// `PutRecords`: 1 to 500 entries, each with its own outcome, in their order.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `InvalidArgument`, `Validation`; then no record is put.
+    pub fn put_records(&self, stream: &StreamReference, entries: Vec<PutEntry>) -> ServiceResult<Vec<PutOutcome>> {
+        self.write(|model, now| model.put_records(now, stream, entries))
+    }
+
+    /// `SplitShard` at the first hash key of the second child.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse` for a closed shard or a stream being changed, `InvalidArgument`, `LimitExceeded`.
+    pub fn split_shard(&self, stream: &StreamReference, shard: &ShardId, new_starting_hash_key: u128) -> ServiceResult<()> {
+        self.write(|model, now| model.split_shard(now, stream, shard, new_starting_hash_key))
+    }
+
+    /// `MergeShards` of two neighbours.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse` for a closed shard or a stream being changed, `InvalidArgument`.
+    pub fn merge_shards(&self, stream: &StreamReference, shard: &ShardId, adjacent: &ShardId) -> ServiceResult<()> {
+        self.write(|model, now| model.merge_shards(now, stream, shard, adjacent))
+    }
+
+    /// `UpdateShardCount` with uniform scaling.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `InvalidArgument` beyond double or below half, `LimitExceeded`, `Validation`.
+    pub fn update_shard_count(&self, stream: &StreamReference, target: u32) -> ServiceResult<UpdatedShardCount> {
+        self.write(|model, now| model.update_shard_count(now, stream, target))
+    }
+
+    /// `IncreaseStreamRetentionPeriod` to 24 to 8,760 hours.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `InvalidArgument`.
+    pub fn increase_stream_retention_period(&self, stream: &StreamReference, hours: u32) -> ServiceResult<()> {
+        self.write(|model, now| model.increase_stream_retention_period(now, stream, hours))
+    }
+
+    /// `DecreaseStreamRetentionPeriod` to 24 to 8,760 hours.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `InvalidArgument`.
+    pub fn decrease_stream_retention_period(&self, stream: &StreamReference, hours: u32) -> ServiceResult<()> {
+        self.write(|model, now| model.decrease_stream_retention_period(now, stream, hours))
+    }
+
+    /// `ListShards`.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse` while the stream is being made, `ExpiredNextToken`, `InvalidArgument`, `LimitExceeded`.
+    pub fn list_shards(&self, input: &ListShards) -> ServiceResult<ShardPage> {
+        self.read(|model, now| model.list_shards(now, input))
+    }
+
+    /// `GetShardIterator`.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `InvalidArgument`, `ProvisionedThroughputExceeded`.
+    pub fn get_shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> ServiceResult<ShardIterator> {
+        self.read(|model, now| model.get_shard_iterator(now, stream, shard, position))
+    }
+
+    /// `GetRecords`: at most `limit` records, 1 to 10,000; 10,000 when absent.
+    ///
+    /// # Errors
+    /// `ExpiredIterator`, `ProvisionedThroughputExceeded`, `ResourceNotFound`, `InvalidArgument`, `Validation`.
+    pub fn get_records(&self, iterator: &ShardIterator, limit: Option<u32>) -> ServiceResult<RecordsPage> {
+        self.read(|model, now| model.get_records(now, iterator, limit))
+    }
+}
+
+impl Debug for LocalKinesis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LocalKinesis({})", self.shared.label)
+    }
+}
+
+impl Display for LocalKinesis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shared.label)
+    }
+}
+
+#[async_trait]
+impl StreamClient for LocalKinesis {
+    async fn describe_stream(&self, stream: &StreamReference) -> Result<StreamDescription> {
+        Ok(self.describe_stream_summary(stream)?.description)
+    }
+
+    async fn list_shards(&self, stream: &StreamReference, filter: &ShardFilter, page: Option<&PageToken>) -> Result<ShardPage> {
+        let input = match page {
+            Some(token) => ListShards { next_token: Some(token.clone()), ..ListShards::default() },
+            None => ListShards {
+                stream: Some(stream.clone()),
+                filter: Some(filter.clone()),
+                max_results: Some(limits::LIST_SHARDS_MAX_RESULTS),
+                ..ListShards::default()
+            },
+        };
+        Ok(Self::list_shards(self, &input)?)
+    }
+
+    async fn shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> Result<ShardIterator> {
+        Ok(self.get_shard_iterator(stream, shard, position)?)
+    }
+
+    async fn get_records(&self, stream: &StreamReference, iterator: &ShardIterator, limit: u32) -> Result<RecordsPage> {
+        // The iterator names its stream; the argument only serves clients that must send an ARN beside it.
+        let _ = stream;
+        Ok(Self::get_records(self, iterator, Some(limit))?)
+    }
+}

@@ -1,0 +1,18 @@
+//! A faithful Kinesis in the process: no network, no account, nothing to install.
+//!
+//! - [`model`] is the service as a pure state machine: streams, shards, records, limits. It has no clock and does no
+//!   I/O; every call says what time it is.
+//! - [`LocalKinesis`] shares a model between tasks, gives it a clock, and is both a producer's client and a
+//!   [`StreamClient`](crate::stream::StreamClient). In memory, or kept in a SQLite file (feature `sqlite`).
+//!
+//! The server (feature `server`) puts the same handle behind the wire protocol of the service.
+
+mod kinesis;
+pub mod model;
+mod worker;
+
+pub use kinesis::LocalKinesis;
+pub use model::{
+    Config, CreateStream, Delays, Limits, ListShards, ListStreams, Model, PutEntry, PutOutcome, PutReceipt, Quirks, ServiceError,
+    ServiceErrorCode, StreamMode, StreamPage, StreamSummary, StreamsPage, UpdatedShardCount,
+};

@@ -1,0 +1,107 @@
+//! Shard iterators: a place in a shard as an opaque text.
+
+use super::{
+    Model, ServiceError,
+    sequence::Parts,
+    stream::{rate_exceeded, shard_not_found},
+    token::{Kind, Reader, Writer},
+};
+use crate::{
+    stream::{ShardIterator, ShardPosition, StreamReference},
+    types::{SequenceNumber, ShardId, StreamName, Timestamp},
+};
+
+/// What an iterator says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) issued: Timestamp,
+    pub(super) stream: StreamName,
+    /// Creation time of the stream, so that an iterator does not read its successor of the same name.
+    pub(super) created: Timestamp,
+    pub(super) shard: u32,
+    /// The next record is the first at or above this number.
+    pub(super) next: SequenceNumber,
+}
+
+impl Place {
+    pub(super) fn encode(&self) -> ShardIterator {
+        let token = Writer::new(Kind::ShardIterator, self.issued).text(self.stream.as_str()).time(self.created).number(self.shard);
+        ShardIterator(token.sequence(self.next).finish())
+    }
+
+    pub(super) fn decode(iterator: &ShardIterator) -> Option<Self> {
+        let (mut reader, issued) = Reader::open(Kind::ShardIterator, &iterator.0)?;
+        Some(Self {
+            issued,
+            stream: StreamName::new(reader.text()?).ok()?,
+            created: reader.time()?,
+            shard: reader.number()?,
+            next: reader.sequence()?,
+        })
+    }
+}
+
+impl Model {
+    /// `GetShardIterator`.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `InvalidArgument` for a sequence number of another shard or a moment ahead,
+    /// `ProvisionedThroughputExceeded`.
+    pub fn get_shard_iterator(
+        &mut self,
+        now: Timestamp,
+        stream: &StreamReference,
+        shard: &ShardId,
+        position: ShardPosition,
+    ) -> Result<ShardIterator, ServiceError> {
+        self.on(now, stream, |stream, cx| {
+            stream.require_data(cx)?;
+            let (name, created, next_place) = (stream.facts.name.clone(), stream.facts.created, stream.facts.next_place);
+            let config = cx.config;
+            let Some(state) = stream.shard(cx, shard) else {
+                return Err(shard_not_found(shard, &name, config));
+            };
+            if !state.rates.iterator_calls.call(now, config.limits.get_shard_iterator_calls_per_second) {
+                return Err(rate_exceeded(shard, &name, config));
+            }
+            let checked = |number: SequenceNumber| {
+                let used = || {
+                    format!(
+                        "StartingSequenceNumber {number} used in GetShardIterator on shard {shard} in stream {name} under account {} is invalid",
+                        config.account_id
+                    )
+                };
+                let parts = Parts::parse(number).ok_or_else(|| ServiceError::invalid(format!("{}.", used())))?;
+                if parts.shard_index != state.facts.index {
+                    let encoded = ShardId::from_index(u64::from(parts.shard_index));
+                    return Err(ServiceError::invalid(format!(
+                        "Invalid StartingSequenceNumber. It encodes {encoded}, while it was used in a call to a shard with {shard}"
+                    )));
+                }
+                if parts.created_secs != state.facts.created_secs {
+                    return Err(ServiceError::invalid(format!("{} because it did not come from this stream.", used())));
+                }
+                Ok(number)
+            };
+            let next = match position {
+                ShardPosition::TrimHorizon => state.facts.starting_sequence_number(),
+                ShardPosition::Latest => state.position_of(next_place),
+                ShardPosition::AtSequenceNumber(number) => checked(number)?,
+                ShardPosition::AfterSequenceNumber(number) => checked(number)?.next(),
+                ShardPosition::AtTimestamp(moment) if moment > now => {
+                    return Err(ServiceError::invalid(format!(
+                        "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {}, \
+                         currentTimestampInMillis: {}",
+                        moment.as_millis(),
+                        now.as_millis()
+                    )));
+                }
+                ShardPosition::AtTimestamp(moment) => match state.records().get(state.arrived_since(moment)) {
+                    Some(record) => state.sequence_number(record),
+                    None => state.position_of(next_place),
+                },
+            };
+            Ok(Place { issued: now, stream: name, created, shard: state.facts.index, next }.encode())
+        })
+    }
+}

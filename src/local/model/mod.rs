@@ -1,0 +1,103 @@
+//! The service as a pure state machine: every operation takes the time and returns at once.
+//!
+//! [`Model`] is one account in one region. It has no clock, does no I/O and starts nothing: what happens later (a stream
+//! becoming active, a split taking effect, a record leaving retention) happens at the next call that looks. The same
+//! calls with the same times and the same seed give the same answers.
+//!
+//! What it keeps to is the API reference of each operation; where that is silent, what other people measured against
+//! the service. Errors carry the service's names and words.
+
+mod api;
+mod change;
+mod config;
+mod error;
+mod get_records;
+mod iterator;
+mod list_shards;
+mod put;
+mod reshard;
+mod retention;
+pub mod routing;
+mod sequence;
+mod shard;
+mod stream;
+mod streams;
+mod throttle;
+mod token;
+mod utc;
+
+use std::collections::BTreeMap;
+
+pub use api::{
+    CreateStream, ListShards, ListStreams, PutEntry, PutOutcome, PutReceipt, StreamMode, StreamPage, StreamSummary, StreamsPage,
+    UpdatedShardCount,
+};
+pub use config::{Config, Delays, Limits, Quirks};
+pub use error::{ServiceError, ServiceErrorCode};
+
+use self::{
+    change::{Change, Journal},
+    stream::{Context, Stream, stream_not_found},
+};
+use crate::{
+    random::Randomness,
+    stream::StreamReference,
+    types::{StreamName, Timestamp},
+};
+
+/// All streams of one account in one region.
+#[derive(Debug)]
+pub struct Model {
+    config: Config,
+    randomness: Randomness,
+    journal: Journal,
+    streams: BTreeMap<StreamName, Stream>,
+}
+
+impl Model {
+    /// An account without streams.
+    #[must_use]
+    pub fn new(config: Config, randomness: Randomness) -> Self {
+        Self { config, randomness, journal: Journal::default(), streams: BTreeMap::new() }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Changes the settings from the next call on.
+    pub const fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    /// Runs an operation on a stream, after the steps that are due.
+    fn on<T>(
+        &mut self,
+        now: Timestamp,
+        reference: &StreamReference,
+        operation: impl FnOnce(&mut Stream, &mut Context<'_>) -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let Self { config, randomness, journal, streams } = self;
+        let name = reference.name();
+        let ours = match reference {
+            StreamReference::Name(_) => true,
+            StreamReference::Arn(arn) => arn.account_id() == config.account_id && arn.region() == config.region,
+        };
+        let mut cx = Context { now, config, randomness, journal };
+        let stream = streams.get_mut(&name).filter(|_| ours).ok_or_else(|| stream_not_found(&name, cx.config))?;
+        if stream.settle(&mut cx) {
+            return operation(stream, &mut cx);
+        }
+        cx.journal.note(|| Change::StreamRemoved(name.clone()));
+        let gone = stream_not_found(&name, cx.config);
+        streams.remove(&name);
+        Err(gone)
+    }
+
+    /// Open shards of all streams, those in the making included.
+    fn open_shards(&self) -> u32 {
+        self.streams.values().map(|stream| u32::try_from(stream.open.len()).unwrap_or(u32::MAX)).fold(0, u32::saturating_add)
+    }
+}

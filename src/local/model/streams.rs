@@ -1,0 +1,141 @@
+//! Making, deleting, describing and listing streams.
+
+use super::{
+    CreateStream, ListStreams, Model, ServiceError, ServiceErrorCode, StreamMode, StreamSummary, StreamsPage,
+    change::Change,
+    get_records::check_range,
+    list_shards::check_token_age,
+    stream::{Context, Lifecycle, Stream, StreamFacts},
+    token::{Kind, Reader, Writer},
+};
+use crate::{
+    limits,
+    stream::{StreamReference, StreamStatus},
+    types::{StreamArn, Timestamp},
+};
+
+/// Shards of a new on-demand stream.
+const ON_DEMAND_SHARDS: u32 = 4;
+const LIST_STREAMS_DEFAULT_LIMIT: u32 = 100;
+const LIST_STREAMS_MAX_LIMIT: u32 = 10_000;
+
+impl Model {
+    /// `CreateStream`.
+    ///
+    /// # Errors
+    /// `ResourceInUse` when the name is taken, `LimitExceeded`, `InvalidArgument`, `Validation`.
+    pub fn create_stream(&mut self, now: Timestamp, input: &CreateStream) -> Result<(), ServiceError> {
+        let shard_count = match (input.mode, input.shard_count) {
+            (StreamMode::Provisioned, Some(0)) => {
+                return Err(ServiceError::validation(0, "shardCount", "Member must have value greater than or equal to 1"));
+            }
+            (StreamMode::Provisioned, Some(count)) => count,
+            (StreamMode::Provisioned, None) => {
+                return Err(ServiceError::new(ServiceErrorCode::Validation, "ShardCount is required for provisioned streams."));
+            }
+            (StreamMode::OnDemand, None) => ON_DEMAND_SHARDS,
+            (StreamMode::OnDemand, Some(_)) => {
+                return Err(ServiceError::new(ServiceErrorCode::Validation, "ShardCount must not be given for on-demand streams."));
+            }
+        };
+        let max_record_bytes = input.max_record_bytes();
+        if !(limits::RECORD_DEFAULT_MAX_BYTES..=limits::RECORD_MAX_BYTES).contains(&max_record_bytes) {
+            let kib = max_record_bytes / 1024;
+            return Err(ServiceError::validation(kib, "maxRecordSizeInKiB", "Member must have value between 1024 and 10240"));
+        }
+        self.settle_all(now);
+        if self.streams.contains_key(&input.name) {
+            let message = format!("Stream {} under account {} already exists.", input.name, self.config.account_id);
+            return Err(ServiceError::new(ServiceErrorCode::ResourceInUse, message));
+        }
+        let in_use = self.open_shards();
+        let arn = format!("arn:aws:kinesis:{}:{}:stream/{}", self.config.region, self.config.account_id, input.name);
+        let arn = StreamArn::new(arn).map_err(|error| ServiceError::invalid(error.to_string()))?;
+        let mut cx = Context { now, config: &self.config, randomness: &self.randomness, journal: &mut self.journal };
+        cx.check_shard_limit(in_use, shard_count)?;
+        let facts = StreamFacts {
+            name: input.name.clone(),
+            arn,
+            created: now,
+            mode: input.mode,
+            max_record_bytes,
+            retention_hours: u32::try_from(limits::RETENTION_MIN.as_secs() / 3600).expect("24"),
+            lifecycle: Lifecycle::Creating { until: now.plus(cx.config.delays.create) },
+            next_shard: 0,
+            next_place: 1,
+            scalings: Vec::new(),
+        };
+        let mut stream = Stream::new(&mut cx, facts, shard_count);
+        stream.settle(&mut cx);
+        self.streams.insert(input.name.clone(), stream);
+        Ok(())
+    }
+
+    /// `DeleteStream`: the stream, its shards and all its records.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse` while the stream is being made or deleted.
+    pub fn delete_stream(&mut self, now: Timestamp, stream: &StreamReference) -> Result<(), ServiceError> {
+        self.on(now, stream, |stream, cx| {
+            if matches!(stream.status(), StreamStatus::Creating | StreamStatus::Deleting) {
+                stream.require_active(cx)?;
+            }
+            stream.facts.lifecycle = Lifecycle::Deleting { until: now.plus(cx.config.delays.delete) };
+            stream.note(cx);
+            Ok(())
+        })?;
+        self.settle_all(now);
+        Ok(())
+    }
+
+    /// `DescribeStreamSummary`.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`.
+    pub fn describe_stream_summary(&mut self, now: Timestamp, stream: &StreamReference) -> Result<StreamSummary, ServiceError> {
+        self.on(now, stream, |stream, _| Ok(stream.summary()))
+    }
+
+    /// `ListStreams`.
+    ///
+    /// # Errors
+    /// `Validation`, `InvalidArgument` for a token that is none, `ExpiredNextToken`.
+    pub fn list_streams(&mut self, now: Timestamp, input: &ListStreams) -> Result<StreamsPage, ServiceError> {
+        let limit = input.limit.unwrap_or(LIST_STREAMS_DEFAULT_LIMIT);
+        check_range(limit, "limit", LIST_STREAMS_MAX_LIMIT)?;
+        let after = match (&input.next_token, &input.exclusive_start_stream_name) {
+            (Some(_), Some(_)) => {
+                return Err(ServiceError::invalid("NextToken and ExclusiveStartStreamName cannot be provided together."));
+            }
+            (Some(token), None) => {
+                let opened = Reader::open(Kind::StreamPage, token).and_then(|(mut reader, issued)| Some((reader.text()?, issued)));
+                let (after, issued) = opened.ok_or_else(|| ServiceError::invalid("NextToken is invalid."))?;
+                check_token_age(now, issued)?;
+                after
+            }
+            (None, Some(name)) => name.clone(),
+            (None, None) => String::new(),
+        };
+        self.settle_all(now);
+        let mut rest = self.streams.values().filter(|stream| stream.facts.name.as_str() > after.as_str());
+        let streams: Vec<StreamSummary> = rest.by_ref().take(limit as usize).map(Stream::summary).collect();
+        let next_token = match (rest.next(), streams.last()) {
+            (Some(_), Some(last)) => Some(Writer::new(Kind::StreamPage, now).text(last.description.name.as_str()).finish()),
+            _ => None,
+        };
+        Ok(StreamsPage { streams, next_token })
+    }
+
+    /// Takes the steps that are due in every stream.
+    fn settle_all(&mut self, now: Timestamp) {
+        let Self { config, randomness, journal, streams } = self;
+        let mut cx = Context { now, config, randomness, journal };
+        streams.retain(|name, stream| {
+            let stays = stream.settle(&mut cx);
+            if !stays {
+                cx.journal.note(|| Change::StreamRemoved(name.clone()));
+            }
+            stays
+        });
+    }
+}

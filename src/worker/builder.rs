@@ -1,0 +1,290 @@
+//! Putting a worker together.
+
+use std::sync::Arc;
+
+use super::WorkerHandle;
+use crate::{
+    clock::{SharedClock, SystemClock},
+    consumer,
+    error::{Error, ErrorKind, Result},
+    lease::{LeaseTable, MemoryLeaseTable, coordinator},
+    processor::RecordProcessorFactory,
+    random::Randomness,
+    retrieval::polling,
+    stream::{StreamClient, StreamReference},
+    task::Spawner,
+    types::{InitialPosition, WorkerId},
+};
+
+/// Settings of a worker, as plain data. The defaults suit most applications.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Where a new application starts to read; kept shards continue from their checkpoints.
+    pub initial_position: InitialPosition,
+    /// How leases are kept.
+    pub lease: coordinator::Config,
+    /// How shards are consumed.
+    pub consumer: consumer::Config,
+    /// How shards are polled.
+    pub polling: polling::Config,
+    /// Bytes of records that the worker may hold fetched but unprocessed, over all its shards; default 64 MiB. A shard
+    /// with nothing buffered may always fetch once.
+    pub max_buffered_bytes: usize,
+    /// How often the fleet lists all shards of a stream besides what the ends of shards tell; default 5 minutes.
+    pub shard_sync_interval: std::time::Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            initial_position: InitialPosition::default(),
+            lease: coordinator::Config::default(),
+            consumer: consumer::Config::default(),
+            polling: polling::Config::default(),
+            max_buffered_bytes: 64 * 1024 * 1024,
+            shard_sync_interval: std::time::Duration::from_secs(300),
+        }
+    }
+}
+
+impl Config {
+    /// Checks the settings and their relations.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the fields, their values and the fix.
+    pub fn validate(&self) -> Result<()> {
+        self.lease.validate()?;
+        self.consumer.validate()?;
+        self.polling.validate()?;
+        if self.max_buffered_bytes < 1024 * 1024 {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("max_buffered_bytes is {}: set it to at least 1 MiB (1048576)", self.max_buffered_bytes),
+            ));
+        }
+        if self.shard_sync_interval < std::time::Duration::from_secs(60) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("shard_sync_interval is {:?}: set it to at least 60 s, ListShards is not for polling", self.shard_sync_interval),
+            ));
+        }
+        if self.consumer.drain_timeout > self.lease.drain_timeout {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "consumer.drain_timeout is {:?} and lease.drain_timeout {:?}: a shard cannot drain longer than its worker waits",
+                    self.consumer.drain_timeout, self.lease.drain_timeout
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A worker, ready to run.
+pub struct Worker {
+    pub(super) application: String,
+    pub(super) streams: Vec<StreamReference>,
+    pub(super) factory: Arc<dyn RecordProcessorFactory>,
+    pub(super) client: Arc<dyn StreamClient>,
+    pub(super) table: Arc<dyn LeaseTable>,
+    pub(super) config: Config,
+    pub(super) clock: SharedClock,
+    pub(super) random: Randomness,
+    pub(super) spawner: Option<Spawner>,
+    pub(super) stop_on_signals: bool,
+    pub(super) handle: WorkerHandle,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("application", &self.application)
+            .field("worker_id", self.handle.worker_id())
+            .field("streams", &self.streams)
+            .field("stream_client", &self.client)
+            .field("lease_table", &self.table)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Begins a worker of `application`, which reads `stream` (a name or an ARN) with the processors of `factory`. All
+    /// workers with the same application and lease table share the stream's shards.
+    pub fn builder(application: impl Into<String>, stream: impl AsRef<str>, factory: impl RecordProcessorFactory) -> WorkerBuilder {
+        WorkerBuilder {
+            application: application.into(),
+            streams: vec![stream.as_ref().to_owned()],
+            factory: Arc::new(factory),
+            client: None,
+            table: None,
+            worker_id: None,
+            config: Config::default(),
+            clock: Arc::new(SystemClock),
+            random: None,
+            spawner: None,
+            stop_on_signals: true,
+        }
+    }
+
+    /// A handle to stop the worker and to look at what it does.
+    #[must_use]
+    pub fn handle(&self) -> WorkerHandle {
+        self.handle.clone()
+    }
+}
+
+/// Settings and parts of a [`Worker`].
+#[must_use]
+pub struct WorkerBuilder {
+    application: String,
+    streams: Vec<String>,
+    factory: Arc<dyn RecordProcessorFactory>,
+    client: Option<Arc<dyn StreamClient>>,
+    table: Option<Arc<dyn LeaseTable>>,
+    worker_id: Option<String>,
+    config: Config,
+    clock: SharedClock,
+    random: Option<Randomness>,
+    spawner: Option<Spawner>,
+    stop_on_signals: bool,
+}
+
+impl std::fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerBuilder").field("application", &self.application).field("streams", &self.streams).finish_non_exhaustive()
+    }
+}
+
+impl WorkerBuilder {
+    /// Reads one more stream, by name or ARN, in the same worker and lease table.
+    pub fn stream(mut self, stream: impl AsRef<str>) -> Self {
+        self.streams.push(stream.as_ref().to_owned());
+        self
+    }
+
+    /// The application's name.
+    #[must_use]
+    pub fn application(&self) -> &str {
+        &self.application
+    }
+
+    /// Streams on Amazon Kinesis and leases in the DynamoDB table named after the application, both as `config` says:
+    /// credentials, region, endpoints.
+    #[cfg(feature = "aws")]
+    pub fn aws(self, config: &aws_types::SdkConfig) -> Self {
+        let table = crate::lease::DynamoDbLeaseTable::new(config, self.application.clone());
+        self.stream_client(Arc::new(crate::stream::aws::AwsStreamClient::new(config))).lease_table(Arc::new(table))
+    }
+
+    /// Where records come from.
+    pub fn stream_client(mut self, client: Arc<dyn StreamClient>) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Where leases are kept.
+    pub fn lease_table(mut self, table: Arc<dyn LeaseTable>) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// The worker's id, unique among the workers of the application; by default the host name and a random number.
+    pub fn worker_id(mut self, id: impl Into<String>) -> Self {
+        self.worker_id = Some(id.into());
+        self
+    }
+
+    /// Where a new application starts to read; by default at what is put from now on.
+    pub fn initial_position(mut self, position: InitialPosition) -> Self {
+        self.config.initial_position = position;
+        self
+    }
+
+    /// How long a worker may be silent before others take its shards; default 10 s.
+    pub fn lease_duration(mut self, duration: std::time::Duration) -> Self {
+        self.config.lease.lease_duration = duration;
+        self
+    }
+
+    /// Changes any setting.
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Source of wall time; for tests.
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Source of randomness; for tests.
+    pub fn randomness(mut self, random: Randomness) -> Self {
+        self.random = Some(random);
+        self
+    }
+
+    /// Runs everything here, coordination included, instead of giving the coordination a thread of its own; for tests
+    /// in virtual time, and for applications that allow no thread. A handler that blocks its thread may then cost leases.
+    pub fn spawner(mut self, spawner: Spawner) -> Self {
+        self.spawner = Some(spawner);
+        self
+    }
+
+    /// Whether SIGTERM and ctrl-c stop the worker gracefully; yes by default.
+    pub fn stop_on_signals(mut self, stop: bool) -> Self {
+        self.stop_on_signals = stop;
+        self
+    }
+
+    /// Checks everything that can be checked without the network.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the value and the fix.
+    pub fn build(self) -> Result<Worker> {
+        self.config.validate()?;
+        let mut streams: Vec<StreamReference> = Vec::new();
+        for text in &self.streams {
+            let reference = text.parse::<StreamReference>()?;
+            if streams.iter().any(|s| s.name() == reference.name() && s == &reference) {
+                return Err(Error::new(ErrorKind::InvalidInput, format!("stream {reference} is named twice: name each stream once")));
+            }
+            streams.push(reference);
+        }
+        if self.application.is_empty() || self.application.len() > 255 {
+            return Err(Error::new(ErrorKind::InvalidInput, "the application name must have 1 to 255 characters"));
+        }
+        let client = self.client.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "no stream to read from: call aws(&config), local(&kinesis) or stream_client(..) on the builder")
+        })?;
+        let table = self.table.unwrap_or_else(|| Arc::new(MemoryLeaseTable::default()));
+        let random = self.random.unwrap_or_else(Randomness::from_system);
+        let worker_id = match self.worker_id {
+            Some(id) => WorkerId::new(id)?,
+            None => default_worker_id(&random),
+        };
+        Ok(Worker {
+            application: self.application,
+            streams,
+            factory: self.factory,
+            client,
+            table,
+            config: self.config,
+            clock: self.clock,
+            random,
+            spawner: self.spawner,
+            stop_on_signals: self.stop_on_signals,
+            handle: WorkerHandle::new(worker_id),
+        })
+    }
+}
+
+/// Host name and a random number: readable in the lease table, and never that of another process.
+fn default_worker_id(random: &Randomness) -> WorkerId {
+    let host = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname")).unwrap_or_default();
+    let host: String = host.trim().chars().filter(char::is_ascii_graphic).take(80).collect();
+    let host = if host.is_empty() { "worker".to_owned() } else { host };
+    WorkerId::new(format!("{host}:{}", random.instance_id())).expect("graphic ASCII, at most 97 characters")
+}

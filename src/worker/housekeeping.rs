@@ -1,0 +1,84 @@
+//! What the leading worker does for the shards: makes missing leases, repairs holes, deletes finished leases.
+
+use std::sync::Arc;
+
+use tokio::{sync::mpsc, time::Instant};
+
+use super::streams::KnownStream;
+use crate::{
+    clock::SharedClock,
+    error::{ErrorKind, Result},
+    lease::{LeaseTable, TableScan, coordinator::CoordinatorHandle},
+    shards::ShardSync,
+    stream::StreamClient,
+    types::InitialPosition,
+};
+
+pub(super) struct Housekeeper {
+    table: Arc<dyn LeaseTable>,
+    coordinator: CoordinatorHandle,
+    streams: Vec<Kept>,
+    sync_interval: std::time::Duration,
+}
+
+struct Kept {
+    sync: ShardSync,
+    next_sync: Option<Instant>,
+}
+
+impl Housekeeper {
+    pub(super) fn new(
+        client: &Arc<dyn StreamClient>,
+        table: Arc<dyn LeaseTable>,
+        streams: &[KnownStream],
+        position: InitialPosition,
+        sync_interval: std::time::Duration,
+        clock: &SharedClock,
+        coordinator: CoordinatorHandle,
+    ) -> Self {
+        let streams = streams
+            .iter()
+            .map(|s| Kept {
+                sync: ShardSync::new(Arc::clone(client), s.reference.clone(), s.identifier.clone(), position, Arc::clone(clock)),
+                next_sync: None,
+            })
+            .collect();
+        Self { table, coordinator, streams, sync_interval }
+    }
+
+    /// Works on each scan of the table, which only a leading worker gets.
+    ///
+    /// # Errors
+    /// `Mismatch` when the stream was re-created, and other errors that trying again cannot mend.
+    pub(super) async fn run(mut self, mut scans: mpsc::Receiver<Arc<TableScan>>) -> Result<()> {
+        while let Some(scan) = scans.recv().await {
+            let mut changed = false;
+            for kept in &mut self.streams {
+                match kept.keep(&*self.table, &scan, self.sync_interval).await {
+                    Ok(made_or_deleted) => changed |= made_or_deleted,
+                    Err(error) if matches!(error.kind(), ErrorKind::Mismatch) => return Err(error),
+                    Err(error) => tracing::warn!(%error, "shard housekeeping failed, trying again at the next round"),
+                }
+            }
+            if changed {
+                self.coordinator.request_plan().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Kept {
+    async fn keep(&mut self, table: &dyn LeaseTable, scan: &TableScan, interval: std::time::Duration) -> Result<bool> {
+        let now = Instant::now();
+        let due = self.next_sync.is_none_or(|at| now >= at);
+        let mut changed = false;
+        if due || self.sync.needs_repair(scan) {
+            let report = self.sync.sync(table, scan).await?;
+            self.next_sync = Some(Instant::now() + interval);
+            changed |= report.created > 0;
+        }
+        changed |= self.sync.clean_up(table, scan).await? > 0;
+        Ok(changed)
+    }
+}

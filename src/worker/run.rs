@@ -1,0 +1,277 @@
+//! The worker at work: gained leases become consumer tasks, their outcomes a report.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, PoisonError},
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::mpsc;
+
+use super::{
+    RunReport, ShardEnding, ShardReport, Worker,
+    housekeeping::Housekeeper,
+    runtime::CoordinationThread,
+    streams::{self, stream_of},
+};
+use crate::{
+    consumer::{self, ShardOutcome, StatusCell, StreamContext},
+    error::{Error, ErrorKind, Result},
+    lease::{
+        LeaseKey,
+        coordinator::{HeldLease, LeaseCoordinator, Outfit},
+    },
+    retrieval::ByteBudget,
+    task::{Spawner, TaskFailed},
+    types::StreamIdentifier,
+};
+
+/// Gained leases that wait for the run loop, which does nothing but start tasks.
+const GAINED_QUEUE: usize = 64;
+
+type Outcome = (LeaseKey, Arc<StatusCell>, std::result::Result<ShardOutcome, TaskFailed>);
+
+/// Consumers by lease. A lease that was lost and won back waits until its former consumer has ended, so that one shard
+/// never has two.
+struct Consumers {
+    contexts: BTreeMap<StreamIdentifier, StreamContext>,
+    running: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    waiting: BTreeMap<LeaseKey, VecDeque<HeldLease>>,
+    handle: super::WorkerHandle,
+    ended: Vec<ShardReport>,
+}
+
+impl Worker {
+    /// Consumes until told to stop: by SIGTERM or ctrl-c (unless switched off), by [`WorkerHandle::shutdown`](super::WorkerHandle::shutdown).
+    /// Then finishes the batches in hand, writes checkpoints and hands the leases over.
+    ///
+    /// Errors of single calls, shards and processors do not end it: they are retried, or stop their shard, and are told
+    /// by the status and the report.
+    ///
+    /// # Errors
+    /// What makes it pointless to go on: `NotFound` for a stream, `AccessDenied`, `Mismatch` for a lease table of something
+    /// else or a stream that was re-created, `InvalidInput` for a worker id in use.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops everything at once, as a crash would: leases must expire before others take over.
+    pub async fn run(self) -> Result<RunReport> {
+        let stop = self.handle.stop.clone();
+        let signals = self.stop_on_signals;
+        let handle = self.handle.clone();
+        let signalled = async move {
+            if signals {
+                termination().await;
+                tracing::info!("told to stop by a signal");
+                handle.shutdown();
+            }
+            std::future::pending::<()>().await;
+        };
+        let work = self.work();
+        tokio::pin!(signalled);
+        tokio::pin!(work);
+        let _ = &stop;
+        tokio::select! {
+            biased;
+            () = &mut signalled => Err(Error::new(ErrorKind::Internal, "the signal handler ended")),
+            outcome = &mut work => outcome,
+        }
+    }
+
+    async fn work(self) -> Result<RunReport> {
+        let worker_id = self.handle.worker_id().clone();
+        let (thread, coordination, processing) = match &self.spawner {
+            Some(spawner) => (None, spawner.clone(), spawner.clone()),
+            None => {
+                let (thread, spawner) = CoordinationThread::start().await?;
+                (Some(thread), spawner, Spawner::current())
+            }
+        };
+        tracing::info!(%worker_id, application = %self.application, table = %self.table, "worker starts");
+        let stop = self.handle.stop.clone();
+        let prepared = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(self.report(0, Vec::new())),
+            prepared = self.prepare(&coordination) => prepared?,
+        };
+
+        let (gained_sender, mut gained) = mpsc::channel(GAINED_QUEUE);
+        let (scan_sender, scans) = mpsc::channel(1);
+        let outfit = Outfit {
+            table: Arc::clone(&self.table),
+            me: worker_id.clone(),
+            config: self.config.lease.clone(),
+            clock: Arc::clone(&self.clock),
+            random: self.random.clone(),
+            spawner: coordination.clone(),
+            gained: gained_sender,
+            scans: scan_sender,
+        };
+        let (coordinator, coordinator_handle) = LeaseCoordinator::new(outfit);
+        *self.handle.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator_handle.clone());
+        let housekeeper = Housekeeper::new(
+            &self.client,
+            Arc::clone(&self.table),
+            &prepared,
+            self.config.initial_position,
+            self.config.shard_sync_interval,
+            &self.clock,
+            coordinator_handle.clone(),
+        );
+        let mut coordinating = coordination.spawn("lease coordinator", coordinator.run());
+        let mut keeping_house = coordination.spawn("shard housekeeping", housekeeper.run(scans));
+        let mut consumers = self.consumers(prepared, processing);
+
+        let mut stopping = false;
+        let mut fatal = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    coordinator_handle.stop();
+                }
+                Some(outcome) = consumers.running.next() => consumers.finish(outcome),
+                Some(held) = gained.recv() => consumers.start(held),
+                outcome = keeping_house.join(), if fatal.is_none() => {
+                    // Ends by itself only when the coordinator is gone.
+                    if let Some(error) = flatten(outcome).err() {
+                        tracing::error!(%worker_id, %error, "worker stops");
+                        fatal = Some(error);
+                        coordinator_handle.stop();
+                    } else {
+                        fatal = fatal.or(flatten(coordinating.join().await).err());
+                        break;
+                    }
+                }
+                outcome = coordinating.join() => {
+                    fatal = fatal.or(flatten(outcome).err());
+                    break;
+                }
+            }
+        }
+        // Whatever still runs has lost its lease, or is about to say that it surrendered it.
+        while let Ok(held) = gained.try_recv() {
+            consumers.start(held);
+        }
+        while let Some(outcome) = consumers.running.next().await {
+            consumers.finish(outcome);
+        }
+        drop(thread);
+        let times_expelled = coordinator_handle.status().times_expelled;
+        tracing::info!(%worker_id, "worker stopped");
+        match fatal {
+            Some(error) => Err(error),
+            None => Ok(self.report(times_expelled, consumers.ended)),
+        }
+    }
+
+    /// What must be right before anything starts: the table and the streams.
+    async fn prepare(&self, coordination: &Spawner) -> Result<Vec<streams::KnownStream>> {
+        let known = streams::resolve(&self.client, &self.streams, &self.random).await?;
+        let table = Arc::clone(&self.table);
+        let random = self.random.clone();
+        let initialize = async move {
+            let mut backoff = crate::retry::RetryConfig::default().backoff(&random);
+            loop {
+                match table.initialize().await {
+                    Err(error) if error.is_retryable() => tracing::warn!(%table, %error, "cannot reach the lease table yet, trying again"),
+                    outcome => return outcome,
+                }
+                backoff.wait().await;
+            }
+        };
+        // On the coordination runtime, where the table's connections belong.
+        flatten(coordination.spawn("lease table set-up", initialize).join().await)?;
+        Ok(known)
+    }
+
+    fn consumers(&self, streams: Vec<streams::KnownStream>, spawner: Spawner) -> Consumers {
+        let budget = ByteBudget::new(self.config.max_buffered_bytes);
+        let contexts = streams
+            .into_iter()
+            .map(|stream| {
+                let context = StreamContext {
+                    stream: stream.reference,
+                    client: Arc::clone(&self.client),
+                    factory: Arc::clone(&self.factory),
+                    config: self.config.consumer.clone(),
+                    polling: self.config.polling.clone(),
+                    budget: budget.clone(),
+                    random: self.random.clone(),
+                    spawner: spawner.clone(),
+                    worker_id: self.handle.worker_id().clone(),
+                };
+                (stream.identifier, context)
+            })
+            .collect();
+        Consumers { contexts, running: FuturesUnordered::new(), waiting: BTreeMap::new(), handle: self.handle.clone(), ended: Vec::new() }
+    }
+
+    fn report(&self, times_expelled: u32, shards: Vec<ShardReport>) -> RunReport {
+        RunReport { worker_id: self.handle.worker_id().clone(), records: shards.iter().map(|s| s.records).sum(), times_expelled, shards }
+    }
+}
+
+impl Consumers {
+    fn start(&mut self, held: HeldLease) {
+        let key = held.lease.key.clone();
+        let cells = &self.handle.shared.shards;
+        if cells.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key) {
+            self.waiting.entry(key).or_default().push_back(held);
+            return;
+        }
+        let Some(context) = stream_of(&self.contexts, &held.lease).cloned() else {
+            // Dropping the handle releases the lease. It belongs to a stream that this worker was not told of.
+            tracing::error!(lease_key = %key, "a lease of a stream that this worker does not read; is another application using its table?");
+            return;
+        };
+        let cell = Arc::new(StatusCell::new(&context.stream, &held.lease));
+        cells.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), Arc::clone(&cell));
+        let spawner = context.spawner.clone();
+        let mut task = spawner.spawn("shard consumer", consumer::run_shard(context, held, Arc::clone(&cell)));
+        self.running.push(async move { (key, cell, task.join().await) }.boxed());
+    }
+
+    fn finish(&mut self, (key, cell, outcome): Outcome) {
+        self.handle.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let ending = match outcome {
+            Ok(ShardOutcome::Surrendered) => ShardEnding::Surrendered,
+            Ok(ShardOutcome::Ended) => ShardEnding::Ended,
+            Ok(ShardOutcome::Lost) => ShardEnding::Lost,
+            Ok(ShardOutcome::Failed(error)) => ShardEnding::Failed(format!("{error:#}")),
+            Err(failed) => ShardEnding::Failed(failed.to_string()),
+        };
+        self.ended.push(ShardReport::new(&cell.snapshot(), cell.checkpoint(), ending));
+        let next = self.waiting.get_mut(&key).and_then(VecDeque::pop_front);
+        if let Some(held) = next {
+            self.start(held);
+        }
+    }
+}
+
+fn flatten<T>(outcome: std::result::Result<Result<T>, TaskFailed>) -> Result<T> {
+    outcome.unwrap_or_else(|failed| Err(Error::new(ErrorKind::Internal, failed.to_string())))
+}
+
+/// Waits for SIGTERM or ctrl-c; for ever where handlers cannot be installed.
+async fn termination() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            tracing::warn!("cannot install signal handlers; stop the worker by its handle");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The streams of a worker: described at start, named in leases.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    lease::Lease,
+    random::Randomness,
+    retry::RetryConfig,
+    stream::{StreamClient, StreamDescription, StreamReference, StreamStatus},
+    types::StreamIdentifier,
+};
+
+/// A stream of this worker, as leases name it.
+#[derive(Debug, Clone)]
+pub(super) struct KnownStream {
+    pub(super) reference: StreamReference,
+    pub(super) identifier: StreamIdentifier,
+}
+
+/// Describes each stream, so that a wrong name, region or permission is told at once and by name.
+pub(super) async fn resolve(client: &Arc<dyn StreamClient>, references: &[StreamReference], random: &Randomness) -> Result<Vec<KnownStream>> {
+    let mut known = Vec::new();
+    for reference in references {
+        let description = describe(client, reference, random).await?;
+        let identifier = if references.len() == 1 {
+            StreamIdentifier::Single(description.name)
+        } else {
+            StreamIdentifier::Multi {
+                account_id: description.arn.account_id().to_owned(),
+                name: description.name,
+                epoch: u64::try_from(description.created.as_millis() / 1000).unwrap_or(0).max(1),
+            }
+        };
+        known.push(KnownStream { reference: reference.clone(), identifier });
+    }
+    Ok(known)
+}
+
+async fn describe(client: &Arc<dyn StreamClient>, reference: &StreamReference, random: &Randomness) -> Result<StreamDescription> {
+    let mut backoff = RetryConfig::default().backoff(random);
+    loop {
+        match client.describe_stream(reference).await {
+            Ok(description) if description.status == StreamStatus::Deleting => {
+                return Err(Error::new(ErrorKind::NotFound, format!("stream {reference} is being deleted")));
+            }
+            Ok(description) if description.status == StreamStatus::Creating => {
+                tracing::info!(stream = %reference, "the stream is being made; waiting until it is active");
+            }
+            Ok(description) => return Ok(description),
+            Err(error) if error.is_retryable() => tracing::warn!(stream = %reference, %error, "cannot describe the stream yet, trying again"),
+            Err(error) => return Err(error.context(format!("cannot read stream {reference}"))),
+        }
+        backoff.wait().await;
+    }
+}
+
+/// Finds the stream of a lease.
+pub(super) fn stream_of<'a, T>(streams: &'a BTreeMap<StreamIdentifier, T>, lease: &Lease) -> Option<&'a T> {
+    match &lease.stream {
+        Some(identifier) => streams.get(identifier),
+        None => streams.iter().find(|(id, _)| matches!(id, StreamIdentifier::Single(_))).map(|(_, stream)| stream),
+    }
+}

@@ -1,0 +1,3 @@
+//! The ordinary integration tests, in one binary.
+
+mod lease_tables;

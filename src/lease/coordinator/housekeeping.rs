@@ -82,13 +82,18 @@ impl Housekeeping {
         let life = Arc::clone(&self.life);
         let mut scan = life.outfit.call(life.outfit.table.scan()).await?;
         let now = Instant::now();
-        let foreign = {
+        let (foreign, unconfirmed) = {
             let mut state = life.state();
             state.observer.observe_scan(&scan, now);
-            state.observer.foreign_activity()
+            (state.observer.foreign_activity(now), state.observer.unconfirmed())
         };
-        if let Some(what) = foreign {
-            return Err(life.outfit.java_is_alive(&what));
+        if let Some(sign) = foreign.first() {
+            return Err(life.outfit.java_is_alive(&sign.to_string()));
+        }
+        if !unconfirmed.is_empty() {
+            // Owners without a row may have joined after the scan had passed the place of their rows.
+            let rows = life.outfit.call(life.outfit.table.get_workers(&unconfirmed)).await?;
+            life.state().observer.observe_workers(&unconfirmed, &rows, Instant::now());
         }
         for row in &scan.skipped {
             tracing::warn!(key = %row.key, reason = %row.reason, table = %life.outfit.table, "a row of the lease table cannot be read; it is left alone");
@@ -131,7 +136,7 @@ impl Housekeeping {
             match life.outfit.call(life.outfit.table.delete_worker(&id, version)).await {
                 Ok(WriteOutcome::Applied) => {
                     tracing::warn!(worker_id = %life.me(), dead = %id, instance = %version.instance, "a worker fell silent for a lease duration; its leases are free");
-                    life.state().observer.forget_worker(&id);
+                    life.state().observer.forget_worker(&id, version);
                     scan.workers.retain(|w| w.id != id);
                 }
                 Ok(WriteOutcome::Conflict) => {}

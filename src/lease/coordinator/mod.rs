@@ -174,3 +174,6 @@ enum End {
     Left,
     Expelled,
 }
+
+#[cfg(test)]
+mod coordinator_test;

@@ -131,13 +131,15 @@ impl Fleet {
 
     /// Starts a process that nobody supervises.
     pub(crate) fn start(self: &Arc<Self>, slot: u32, name: &str) -> Result<Running> {
+        let plan = &self.plan;
         let node = NodeId(self.nodes.fetch_add(1, Ordering::Relaxed) + 1);
         let seed = hash(self.plan.seed, &[0x90DE, u64::from(node.0)]);
         let process = match self.plan.shuffle {
             0.0 => Process::new(),
             p => Process::shuffled(Randomness::seeded(hash(seed, &[1])), p),
         };
-        let ahead = (hash(seed, &[2]) % 600_000) as i64 - 300_000;
+        // LATEST is a moment of the first worker's clock, so that one has to be right.
+        let ahead = if plan.start == Start::Latest { 0 } else { (hash(seed, &[2]) % 600_000) as i64 - 300_000 };
         let clock = Arc::new(NodeClock { true_time: self.clock, ahead_millis: AtomicI64::new(ahead) });
         let worker = WorkerId::new(name)?;
 
@@ -147,7 +149,6 @@ impl Fleet {
         let table: Arc<dyn LeaseTable> = Arc::new(WatchedTable::new(between, &self.world, node, End::Worker));
         let stream = Arc::new(FaultyStream::new(Arc::clone(&self.stream), way, self.network.clone(), CLIENT_TIMEOUT));
 
-        let plan = &self.plan;
         let worker = Worker::builder("simulation", STREAM, self.handlers.factory(node, &process))
             .stream_client(stream)
             .lease_table(table)

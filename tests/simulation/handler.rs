@@ -64,9 +64,9 @@ impl Handlers {
     }
 
     /// The factory of one node.
-    pub(crate) fn factory(self: &Arc<Self>, node: NodeId, process: &Process) -> Arc<dyn RecordProcessorFactory> {
+    pub(crate) fn factory(self: &Arc<Self>, node: NodeId, process: &Process) -> impl RecordProcessorFactory {
         let (handlers, process) = (Arc::clone(self), process.clone());
-        Arc::new(move || Handler {
+        move || Handler {
             processor: handlers.processors.fetch_add(1, Ordering::Relaxed) + 1,
             handlers: Arc::clone(&handlers),
             process: process.clone(),
@@ -74,7 +74,7 @@ impl Handlers {
             served: None,
             calls: 0,
             failures: 0,
-        })
+        }
     }
 }
 

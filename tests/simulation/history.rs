@@ -59,6 +59,8 @@ pub(crate) struct ShardFacts {
     pub(crate) done_until: usize,
     /// Whether its lease has been at its end.
     pub(crate) ended: Option<Duration>,
+    /// Moment before which its records need not be delivered.
+    pub(crate) start_at: Option<Timestamp>,
 }
 
 impl ShardFacts {
@@ -79,7 +81,8 @@ impl ShardFacts {
         self.records.binary_search_by_key(&sequence, |record| record.sequence).ok()
     }
 
-    fn advance(&mut self, start_at: Option<Timestamp>) {
+    fn advance(&mut self) {
+        let start_at = self.start_at;
         while self.records.get(self.done_until).is_some_and(|r| r.done.is_some() || start_at.is_some_and(|start| r.arrival < start)) {
             self.done_until += 1;
         }
@@ -93,10 +96,10 @@ pub(crate) struct Tenure {
     pub(crate) owner: WorkerId,
     pub(crate) instance: InstanceId,
     pub(crate) acquired: Duration,
-    /// Index of the record to come next.
-    pub(crate) next: usize,
-    /// Index of the first record.
-    pub(crate) start: usize,
+    /// The position at acquisition.
+    pub(crate) start: (Checkpoint, Option<Timestamp>),
+    /// Index after the last record processed.
+    done_until: usize,
     pub(crate) initialized: bool,
     pub(crate) processor: Option<u64>,
     /// The call that runs now, and since when.
@@ -107,6 +110,18 @@ pub(crate) struct Tenure {
     pub(crate) surrendered: Option<Duration>,
     /// When another write took the lease away, or the end was applied.
     pub(crate) over: Option<Duration>,
+}
+
+impl Tenure {
+    /// Index of its first record.
+    pub(crate) fn first(&self, facts: &ShardFacts) -> usize {
+        facts.index_after(self.start.0, self.start.1)
+    }
+
+    /// Index of the record to come next.
+    pub(crate) fn next(&self, facts: &ShardFacts) -> usize {
+        self.first(facts).max(self.done_until)
+    }
 }
 
 /// Everything known.
@@ -122,8 +137,6 @@ pub(crate) struct History {
     pub(crate) tenures: BTreeMap<(ShardId, u64), Tenure>,
     /// The tenure that each row is in.
     pub(crate) current: BTreeMap<ShardId, u64>,
-    /// Moment before which records need not be delivered.
-    pub(crate) start_at: Option<Timestamp>,
     pub(crate) healed: Option<Duration>,
     /// Records put; deliveries that succeeded; of those, of records that had been delivered before.
     pub(crate) put: u64,
@@ -144,7 +157,6 @@ impl History {
             workers: BTreeMap::new(),
             tenures: BTreeMap::new(),
             current: BTreeMap::new(),
-            start_at: None,
             healed: None,
             put: 0,
             delivered: 0,
@@ -154,8 +166,15 @@ impl History {
         }
     }
 
+    /// The tenure of this token. An owner whose take was not answered takes once more, and counts from then.
     pub(crate) fn tenure(&self, shard: &ShardId, token: u64) -> Option<&Tenure> {
-        self.tenures.get(&(shard.clone(), token))
+        let (found, tenure) = self.tenures.range(..=(shard.clone(), token)).next_back()?;
+        (found.0 == *shard).then_some(tenure)
+    }
+
+    fn tenure_mut(&mut self, shard: &ShardId, token: u64) -> Option<&mut Tenure> {
+        let (found, tenure) = self.tenures.range_mut(..=(shard.clone(), token)).next_back()?;
+        (found.0 == *shard).then_some(tenure)
     }
 
     /// The tenure that the row is in, if a worker has accepted it.
@@ -237,7 +256,7 @@ impl History {
             Event::LeaseDeleted { from, .. } => drop(self.rows.remove(&from.key)),
             Event::CallStarted { by, call } => {
                 let now = self.now;
-                if let Some(tenure) = self.tenures.get_mut(&(by.shard.clone(), by.token)) {
+                if let Some(tenure) = self.tenure_mut(&by.shard, by.token) {
                     tenure.running = Some((call.clone(), now));
                     tenure.processor = Some(by.processor);
                     if call.is_last() {
@@ -256,21 +275,17 @@ impl History {
     }
 
     fn put(&mut self, shard: &ShardId, records: &[SequenceNumber], arrival: Timestamp) {
-        let start_at = self.start_at;
         let facts = self.shards.entry(shard.clone()).or_default();
         facts.records.extend(records.iter().map(|sequence| Put { sequence: *sequence, arrival, done: None, times: 0 }));
-        facts.advance(start_at);
+        facts.advance();
         self.put += records.len() as u64;
     }
 
     fn lease_created(&mut self, node: NodeId, lease: &Lease) {
-        if matches!(lease.checkpoint, Checkpoint::Latest | Checkpoint::AtTimestamp)
-            && let Some(start) = lease.start_at
-        {
-            // The first worker may freeze the moment for some shards and die; the earliest counts for all.
-            let earliest = self.start_at.map_or(start, |known| known.min(start));
-            self.start_at = Some(earliest);
-            self.shards.values_mut().for_each(|facts| facts.advance(Some(earliest)));
+        if matches!(lease.checkpoint, Checkpoint::Latest | Checkpoint::AtTimestamp) {
+            let facts = self.shards.entry(lease.shard_id.clone()).or_default();
+            facts.start_at = lease.start_at;
+            facts.advance();
         }
         // The owner of a parent makes the leases of its children its own.
         self.lease_updated(node, lease);
@@ -307,14 +322,13 @@ impl History {
             tenure.over = Some(now);
         }
         if let Some((owner, instance)) = held(to) {
-            let start = facts.index_after(to.checkpoint, to.start_at);
             let tenure = Tenure {
                 node,
                 owner,
                 instance,
                 acquired: now,
-                next: start,
-                start,
+                start: (to.checkpoint, to.start_at),
+                done_until: 0,
                 initialized: false,
                 processor: None,
                 running: None,
@@ -331,8 +345,9 @@ impl History {
 
     fn call_ended(&mut self, shard: &ShardId, token: u64, call: &Callback, ending: Ending) {
         let now = self.now;
-        let start_at = self.start_at;
-        let Some(tenure) = self.tenures.get_mut(&(shard.clone(), token)) else { return };
+        let Some((_, tenure)) = self.tenures.range_mut(..=(shard.clone(), token)).next_back().filter(|(found, _)| found.0 == *shard) else {
+            return;
+        };
         tenure.running = None;
         if matches!(call, Callback::ShardEnded) && ending != Ending::Done {
             // It is called again until it succeeds.
@@ -353,9 +368,9 @@ impl History {
                     self.repeated += u64::from(record.times > 0);
                     record.times += 1;
                     record.done.get_or_insert(now);
-                    tenure.next = tenure.next.max(index + 1);
+                    tenure.done_until = tenure.done_until.max(index + 1);
                 }
-                facts.advance(start_at);
+                facts.advance();
             }
         }
     }

@@ -220,7 +220,8 @@ impl Stage {
             if let Some(behind) = behind {
                 self.world.violate("bounded_repeats", format!("{} was left {behind} records behind", crate::event::Row(&row)));
             }
-            if row.owner.is_some() {
+            // One handed to a worker that was leaving itself is free for anybody.
+            if row.owner_instance.is_some() {
                 self.world.violate("liveness", format!("{} was left owned", crate::event::Row(&row)));
             }
         }

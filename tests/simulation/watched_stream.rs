@@ -51,7 +51,7 @@ impl WatchedStream {
 
 impl fmt::Debug for WatchedStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.stream.fmt(f)
+        fmt::Debug::fmt(&self.stream, f)
     }
 }
 

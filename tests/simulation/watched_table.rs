@@ -62,7 +62,7 @@ impl WatchedTable {
 
 impl fmt::Debug for WatchedTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.table.fmt(f)
+        fmt::Debug::fmt(&self.table, f)
     }
 }
 

@@ -43,8 +43,9 @@ fn moved_cleanly(history: &History, node: NodeId, to: &shardkeeper::lease::Lease
     }
     let Some(facts) = history.shards.get(&to.shard_id) else { return Ok(()) };
     let written = facts.index_after(to.checkpoint, to.start_at);
-    if written < tenure.next {
-        return Err(format!("{} leaves out {} processed records of tenure {token}", Row(to), tenure.next - written));
+    let done = tenure.next(facts);
+    if written < done {
+        return Err(format!("{} leaves out {} processed records of tenure {token}", Row(to), done - written));
     }
     Ok(())
 }
@@ -65,8 +66,8 @@ fn fresh(history: &History, node: NodeId) -> Result<(), String> {
         }
         let row = history.rows.values().find(|row| row.shard_id == *shard);
         let (Some(row), Some(facts)) = (row, history.shards.get(shard)) else { continue };
-        let durable = facts.index_after(row.checkpoint, row.start_at).max(tenure.start);
-        let waiting = facts.records[durable..tenure.next.max(durable)].first().and_then(|record| record.done);
+        let durable = facts.index_after(row.checkpoint, row.start_at);
+        let waiting = facts.records[durable..tenure.next(facts).max(durable)].first().and_then(|record| record.done);
         if let Some(done) = waiting
             && history.now.saturating_sub(done) > bound
         {

@@ -16,8 +16,8 @@ impl Invariant for Callbacks {
 
     fn judge(&mut self, history: &History, event: &Event) -> Result<(), String> {
         let Event::CallStarted { by, call } = event else { return Ok(()) };
-        let Some(tenure) = history.tenure(&by.shard, by.token) else {
-            return Err(format!("{by} gets {} for a token that nobody has taken", call.name()));
+        let Some(tenure) = history.tenure(&by.shard, by.token).filter(|tenure| tenure.node == by.node) else {
+            return Err(format!("{by} gets {} for a token that it has not taken", call.name()));
         };
         if let Some(last) = tenure.finished {
             return Err(format!("{by} gets {} after {last}", call.name()));

@@ -25,12 +25,13 @@ impl Invariant for Order {
         let Some(facts) = history.shards.get(&by.shard) else { return Err(format!("{by} processes an unknown shard")) };
         let Some(first) = records.first() else { return Err(format!("{by} got an empty batch")) };
         let Some(index) = facts.index_of(*first) else { return Err(format!("{by} got a record that nobody put there")) };
-        if index > tenure.next {
-            return Err(format!("{by} skips {} records", index - tenure.next));
+        let next = tenure.next(facts);
+        if index > next {
+            return Err(format!("{by} skips {} records", index - next));
         }
-        if index < tenure.next {
-            let kind = if index < tenure.start { "before its checkpoint" } else { "that it has processed in this tenure" };
-            return Err(format!("{by} gets {} records again {kind}", tenure.next - index));
+        if index < next {
+            let kind = if index < tenure.first(facts) { "before its checkpoint" } else { "that it has processed in this tenure" };
+            return Err(format!("{by} gets {} records again {kind}", next - index));
         }
         let expected = facts.records[index..].iter().map(|record| record.sequence);
         if !expected.take(records.len()).eq(records.iter().copied()) {

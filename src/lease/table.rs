@@ -100,7 +100,8 @@ pub trait LeaseTable: Debug + Display + Send + Sync + 'static {
     /// Deletes the row, if it still has the counter of `current`. A row already gone is a conflict.
     async fn delete_lease(&self, current: &Lease) -> Result<WriteOutcome>;
 
-    /// Reads the rows of these workers; those without one are left out. Ordered by id.
+    /// Reads the rows of these workers; those without one are left out, and so are rows that cannot be read, which a
+    /// scan reports. Ordered by id.
     async fn get_workers(&self, ids: &[WorkerId]) -> Result<Vec<WorkerRow>>;
 
     /// Writes a whole worker row, if there is none with its id (`expected` is `None`), or if the one there has

@@ -7,8 +7,15 @@
 //!
 //! The server (feature `server`) puts the same handle behind the wire protocol of the service.
 
+#[cfg(feature = "test-util")]
+mod control;
+mod keeper;
 mod kinesis;
 pub mod model;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "sqlite")]
+mod store;
 mod worker;
 
 pub use kinesis::LocalKinesis;

@@ -1,10 +1,12 @@
 //! What a user of the framework writes: a [`RecordProcessor`], and a [`RecordProcessorFactory`] that makes one per shard.
 
 mod input;
+mod shard_stream;
 
 use async_trait::async_trait;
 
 pub use input::{InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownRequestedInput};
+pub use shard_stream::{Batch, ShardStream, ShardStreamFactory, ShardStreams, shard_streams};
 
 /// Any error of user code.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -1,5 +1,7 @@
 //! Every lease table passes the conformance suite; and what is particular to each.
 
+mod broken;
+mod dynamodb;
 mod sqlite;
 
 use shardkeeper::lease::{LeaseTable, MemoryLeaseTable, conformance};

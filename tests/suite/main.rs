@@ -1,3 +1,5 @@
-//! The ordinary integration tests, in one binary.
+//! The ordinary integration tests of the public API, one module per topic, in one binary.
 
 mod lease_tables;
+mod local_command;
+mod local_server;

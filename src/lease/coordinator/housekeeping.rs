@@ -185,8 +185,10 @@ impl Housekeeping {
                 movable: lease.owner_instance.is_some(),
             })
             .collect();
-        let crew: Vec<PlannedWorker<'_>> =
-            workers.iter().map(|w| PlannedWorker { id: &w.id, max_leases: w.max_leases, leaving: w.state == WorkerState::Leaving }).collect();
+        let crew: Vec<PlannedWorker<'_>> = workers
+            .iter()
+            .map(|w| PlannedWorker { id: &w.id, max_leases: w.max_leases, leaving: w.state == WorkerState::Leaving })
+            .collect();
 
         let mut signals: BTreeMap<WorkerId, Vec<Signal>> = BTreeMap::new();
         let mut own_takes = Vec::new();
@@ -264,7 +266,9 @@ impl Housekeeping {
     fn forget_moves(&mut self, leases: &[&Lease], index: &BTreeMap<&WorkerId, usize>, now: Instant) {
         let rows: BTreeMap<&LeaseKey, &Lease> = leases.iter().map(|l| (&l.key, *l)).collect();
         self.moving.retain(|key, moving| {
-            rows.get(key).is_some_and(|lease| lease.owner_instance == Some(moving.from)) && index.contains_key(&moving.to) && now < moving.give_up
+            rows.get(key).is_some_and(|lease| lease.owner_instance == Some(moving.from))
+                && index.contains_key(&moving.to)
+                && now < moving.give_up
         });
     }
 }

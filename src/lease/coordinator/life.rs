@@ -7,7 +7,10 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::{sync::{Notify, mpsc}, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -207,7 +210,10 @@ impl Life {
     }
 
     fn ask_for_plan_of_leader(&self, gone: Option<&WorkerId>) {
-        let leads = { let state = self.state(); state.leading || state.leader.as_ref() == gone };
+        let leads = {
+            let state = self.state();
+            state.leading || state.leader.as_ref() == gone
+        };
         if leads {
             self.plan_now.notify_one();
         }

@@ -96,7 +96,10 @@ impl Outfit {
             if moved >= 2 {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
-                    format!("worker id {} is in use by another running process in {}: give each worker an id of its own", self.me, self.table),
+                    format!(
+                        "worker id {} is in use by another running process in {}: give each worker an id of its own",
+                        self.me, self.table
+                    ),
                 ));
             }
         }

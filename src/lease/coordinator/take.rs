@@ -1,6 +1,9 @@
 //! Claiming leases that nobody alive holds, and accepting those handed over.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream};
 

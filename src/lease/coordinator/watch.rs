@@ -9,11 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{
-    held::StopRequest,
-    life::Life,
-    take::Claim,
-};
+use super::{held::StopRequest, life::Life, take::Claim};
 use crate::{
     clock::Clock,
     lease::{Lease, LeaseKey, Signal, TableScan, WorkerRow},
@@ -182,7 +178,10 @@ impl Watch {
         let find = |id: &WorkerId| rows.iter().find(|row| row.id == *id);
         match &self.view {
             View::Leading => {
-                let stood_down = { let state = self.life.state(); if state.leading { None } else { Some(state.leader.clone()) } };
+                let stood_down = {
+                    let state = self.life.state();
+                    if state.leading { None } else { Some(state.leader.clone()) }
+                };
                 if let Some(leader) = stood_down {
                     self.view = match leader {
                         Some(leader) => View::Following { leader, roster: Vec::new() },

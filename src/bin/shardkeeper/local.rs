@@ -1,0 +1,186 @@
+//! `shardkeeper local`: Kinesis and DynamoDB on this machine.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use shardkeeper::{
+    Error, ErrorKind, Result,
+    clock::SystemClock,
+    local::{Config, CreateStream, Limits, LocalKinesis, ServiceErrorCode, server::LocalServer},
+    random::Randomness,
+    types::StreamName,
+};
+use tokio::runtime::Builder;
+
+use crate::dynamodb::DynamoDb;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Port of Kinesis, HTTP/1.1 and clear-text HTTP/2; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 4567)]
+    kinesis_port: u16,
+    /// Port of DynamoDB; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    dynamodb_port: u16,
+    /// Keep streams and tables in this directory, made if missing; without it they live in memory
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Create a stream unless it exists; may be repeated
+    #[arg(long = "stream", value_name = "NAME:SHARDS")]
+    streams: Vec<StreamSpec>,
+    /// Lift the service's rates and quotas, such as five GetRecords calls per second and shard
+    #[arg(long)]
+    no_limits: bool,
+    /// Address to listen on; anything but loopback opens the data to the network, since no signature is checked
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+}
+
+/// A stream to make: `clicks:4`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct StreamSpec {
+    name: StreamName,
+    shards: u32,
+}
+
+impl FromStr for StreamSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, shards) = text.rsplit_once(':').ok_or("expected NAME:SHARDS, such as clicks:4")?;
+        let name = name.parse().map_err(|e| format!("{e}"))?;
+        let shards = shards
+            .parse()
+            .ok()
+            .filter(|n| *n > 0)
+            .ok_or_else(|| format!("{shards:?} is no number of shards: expected NAME:SHARDS with SHARDS from 1, such as clicks:4"))?;
+        Ok(Self { name, shards })
+    }
+}
+
+/// Serves until told to stop.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(dir) = &args.data_dir {
+        prepare(dir)?;
+    }
+    let kinesis = open(args)?;
+    create_streams(&kinesis, &args.streams)?;
+    let runtime = Builder::new_multi_thread().thread_name("kinesis").enable_all().build();
+    let runtime = runtime.map_err(|e| Error::new(ErrorKind::Unavailable, "cannot start the threads of Kinesis").with_source(e))?;
+
+    let addr = SocketAddr::new(args.host, args.kinesis_port);
+    let server = runtime.block_on(LocalServer::bind(addr, kinesis)).map_err(|e| e.context("Kinesis (--host, --kinesis-port)"))?;
+    let file = args.data_dir.as_ref().map(|dir| dir.join("dynamodb.sqlite"));
+    let mut dynamodb = DynamoDb::start(SocketAddr::new(args.host, args.dynamodb_port), file.as_deref())?;
+
+    let outcome = runtime.block_on(async {
+        // Before the line is printed, so that a signal sent on seeing it is not missed.
+        let stop = stop_signal()?;
+        announce(&server, &dynamodb);
+        tokio::select! {
+            biased;
+            () = stop => Ok(()),
+            () = dynamodb.ended() => Err(Error::new(ErrorKind::Unavailable, "DynamoDB has ended by itself: its log says why")),
+        }
+    });
+    runtime.block_on(server.stop());
+    dynamodb.stop();
+    outcome
+}
+
+/// Prints the line that scripts wait for.
+fn announce(server: &LocalServer, dynamodb: &DynamoDb) {
+    let at = |addr: SocketAddr| match addr.ip().is_unspecified() {
+        true => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), addr.port()),
+        false => addr,
+    };
+    let mut stdout = std::io::stdout().lock();
+    // Whoever closed stdout does not want to know.
+    drop(writeln!(stdout, "ready kinesis=http://{} dynamodb=http://{}", at(server.local_addr()), at(dynamodb.local_addr())));
+    drop(stdout.flush());
+}
+
+/// Completes on SIGTERM or ctrl-c.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let failed = |e| Error::new(ErrorKind::Unavailable, "cannot listen for signals").with_source(e);
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        Ok(async move {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+    }
+    #[cfg(windows)]
+    {
+        let mut interrupt = tokio::signal::windows::ctrl_c().map_err(failed)?;
+        Ok(async move {
+            interrupt.recv().await;
+        })
+    }
+}
+
+/// Makes the directory and tries to write to it, so that the error names the directory and not a database file.
+fn prepare(dir: &Path) -> Result<()> {
+    let unusable = |error: std::io::Error| {
+        let text = format!("cannot use the data directory {}: choose one that this user can write with --data-dir", dir.display());
+        Error::new(ErrorKind::InvalidInput, text).with_source(error)
+    };
+    fs::create_dir_all(dir).map_err(unusable)?;
+    let probe = dir.join(".shardkeeper-probe");
+    fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(unusable)
+}
+
+fn open(args: &Args) -> Result<LocalKinesis> {
+    let limits = if args.no_limits { Limits::off() } else { Limits::enforced() };
+    let config = Config { limits, ..Config::default() };
+    let (clock, randomness) = (Arc::new(SystemClock), Randomness::from_system());
+    match &args.data_dir {
+        Some(dir) => LocalKinesis::open(dir, config, clock, randomness),
+        None => Ok(LocalKinesis::new(config, clock, randomness)),
+    }
+}
+
+fn create_streams(kinesis: &LocalKinesis, streams: &[StreamSpec]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for StreamSpec { name, shards } in streams {
+        if !names.insert(name) {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("--stream names {name} twice: give each stream once")));
+        }
+        match kinesis.create_stream(&CreateStream::provisioned(name.clone(), *shards)) {
+            Ok(()) => {}
+            Err(error) if error.code == ServiceErrorCode::ResourceInUse => {
+                tracing::info!(stream = %name, "stream exists in the data directory and is kept as it is");
+            }
+            Err(error) => return Err(Error::from(error).context(format!("--stream {name}:{shards}"))),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_a_name_and_a_number() {
+        let spec: StreamSpec = "clicks:4".parse().expect("valid");
+        assert_eq!((spec.name.as_str(), spec.shards), ("clicks", 4));
+        for bad in ["clicks", "clicks:", "clicks:0", "clicks:-1", "clicks:many", ":4", "a b:4", "a:b:4"] {
+            let error = bad.parse::<StreamSpec>().expect_err(bad);
+            assert!(error.contains("NAME:SHARDS") || error.contains("stream name"), "{error}");
+        }
+    }
+}

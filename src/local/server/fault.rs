@@ -1,0 +1,44 @@
+//! Errors on the wire.
+
+use std::borrow::Cow;
+
+use crate::local::{ServiceError, ServiceErrorCode};
+
+/// An error answer: HTTP status, the error's name and its text.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) status: u16,
+    pub(super) code: &'static str,
+    pub(super) message: Cow<'static, str>,
+}
+
+impl Fault {
+    pub(super) fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    /// The body is no JSON or CBOR, or a member has the wrong type.
+    pub(super) fn serialization(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, "SerializationException", message)
+    }
+
+    /// A required member is absent; worded as the service words it, `member` in camel case.
+    pub(super) fn missing(member: &str) -> Self {
+        let text = format!("1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null");
+        ServiceError::new(ServiceErrorCode::Validation, text).into()
+    }
+
+    pub(super) fn validation(value: impl std::fmt::Display, member: &str, constraint: &str) -> Self {
+        ServiceError::validation(value, member, constraint).into()
+    }
+
+    pub(super) fn invalid_argument(message: impl Into<Cow<'static, str>>) -> Self {
+        ServiceError::new(ServiceErrorCode::InvalidArgument, message).into()
+    }
+}
+
+impl From<ServiceError> for Fault {
+    fn from(error: ServiceError) -> Self {
+        Self { status: error.code.http_status(), code: error.code.as_str(), message: error.message }
+    }
+}

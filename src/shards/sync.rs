@@ -1,0 +1,370 @@
+//! Keeps the leases of one stream complete: the async shell around the pure decisions of this folder.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::future::try_join_all;
+
+use super::{
+    audit::{Audit, audit, uncovered},
+    cleanup::deletable,
+    discovery::list_all,
+    lineage::{Start, late_starts, missing_leases},
+};
+use crate::{
+    clock::SharedClock,
+    error::{Error, ErrorKind, Result},
+    lease::{Lease, LeaseTable, TableScan, WriteId, WriteOutcome},
+    random::Randomness,
+    retry::RetryConfig,
+    stream::{ShardFilter, StreamClient, StreamDescription, StreamReference, StreamStatus},
+    types::{HashKeyRange, InitialPosition, Shard, ShardId, StreamIdentifier, Timestamp},
+};
+
+/// Lease rows that are created at once, so that a stream of a thousand shards starts in seconds and a table with
+/// little capacity is not flooded.
+const PARALLEL_WRITES: usize = 32;
+/// Looks at a listing whose open shards leave a gap, as KCL's `HierarchicalShardSyncer` takes them.
+const LISTING_ATTEMPTS: u32 = 3;
+/// Creation times of one stream may come out this much apart, by rounding on the way; a stream cannot be deleted and
+/// made again that fast.
+const SAME_CREATION: Duration = Duration::from_secs(1);
+
+/// What a sync has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SyncReport {
+    /// Leases that it made.
+    pub(crate) created: usize,
+    /// Shards that the stream has in retention.
+    pub(crate) listed: usize,
+    /// Unfinished leases whose shards are past retention: what was not read of them is lost.
+    pub(crate) expired: Vec<ShardId>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the last audit found.
+    found: Audit,
+    /// Findings that a sync has dealt with as far as it could.
+    settled: Audit,
+    /// Ended shards that are past retention.
+    trimmed: BTreeSet<ShardId>,
+    /// Children by parent, as last listed.
+    children: BTreeMap<ShardId, BTreeSet<ShardId>>,
+}
+
+/// Shard synchronisation of one stream. Every act is idempotent and conditional: any number of workers may do it at
+/// the same time, though one is enough.
+#[derive(Debug)]
+pub(crate) struct ShardSync {
+    client: Arc<dyn StreamClient>,
+    stream: StreamReference,
+    identifier: StreamIdentifier,
+    initial: InitialPosition,
+    clock: SharedClock,
+    random: Randomness,
+    retry: RetryConfig,
+    state: Mutex<State>,
+}
+
+impl ShardSync {
+    /// Does not call the service. `initial` counts only while the stream has no leases.
+    pub(crate) fn new(
+        client: Arc<dyn StreamClient>,
+        stream: StreamReference,
+        identifier: StreamIdentifier,
+        initial: InitialPosition,
+        clock: SharedClock,
+    ) -> Self {
+        // For jitter and write ids only; seeded from the clock, it is the same in each replay of a simulation.
+        let random = Randomness::seeded(clock.now().as_millis().cast_unsigned());
+        let retry = RetryConfig { max_attempts: Some(6), min_delay: Duration::from_millis(200), max_delay: Duration::from_secs(3) };
+        Self { client, stream, identifier, initial, clock, random, retry, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The leases of this stream.
+    fn own<'a>(&self, scan: &'a TableScan) -> Vec<&'a Lease> {
+        let stream = match &self.identifier {
+            StreamIdentifier::Single(_) => None,
+            multi @ StreamIdentifier::Multi { .. } => Some(multi),
+        };
+        scan.leases.iter().filter(|lease| lease.stream.as_ref() == stream).collect()
+    }
+
+    /// Whether the rows of two scans in a row show a hole that no sync has looked at. Calls nothing. Each finding is
+    /// reported once, so that a hole that cannot be closed yet does not cause a listing per scan.
+    pub(crate) fn needs_repair(&self, scan: &TableScan) -> bool {
+        let found = audit(&self.own(scan));
+        let mut state = self.state();
+        let fresh = found.confirmed_by(&state.found).without(&state.settled);
+        if !fresh.is_clean() {
+            tracing::warn!(
+                stream = %self.identifier, holes = ?fresh.holes, waiting = ?fresh.doubtful,
+                "the lease table has a hole: comparing it with the stream's shards"
+            );
+            state.settled.holes.extend(&fresh.holes);
+            state.settled.doubtful.extend(fresh.doubtful.iter().cloned());
+        }
+        state.found = found;
+        !fresh.is_clean()
+    }
+
+    /// Compares the stream's shards with the rows of `scan`, which was read before this call, and makes the leases
+    /// that are missing. Costs one DescribeStreamSummary and one listing; two at the first start.
+    ///
+    /// # Errors
+    /// `Mismatch` when the leases belong to an earlier stream of the same name. `NotFound`, `AccessDenied`.
+    /// `InvalidInput` when reading is to begin in the future. Retryable kinds when the attempts are used up.
+    ///
+    /// # Cancel safety
+    /// Leases made so far stay; the next sync makes the rest.
+    pub(crate) async fn sync(&self, table: &dyn LeaseTable, scan: &TableScan) -> Result<SyncReport> {
+        let description = self.describe().await?;
+        let leases = self.own(scan);
+        self.refuse_recreated(table, &leases, &description)?;
+        if leases.is_empty() {
+            return self.first_start(table, &description).await;
+        }
+        let listed = self.list(&ShardFilter::All).await?;
+        self.repair(table, &leases, &listed, &description).await
+    }
+
+    /// Deletes the leases of finished shards that nobody needs any more, and returns how many.
+    ///
+    /// # Errors
+    /// Those of the table.
+    pub(crate) async fn clean_up(&self, table: &dyn LeaseTable, scan: &TableScan) -> Result<usize> {
+        let leases = self.own(scan);
+        let gone = {
+            let state = self.state();
+            deletable(&leases, &state.children, &state.trimmed)
+        };
+        let mut deleted = 0;
+        for batch in gone.chunks(PARALLEL_WRITES) {
+            let outcomes = try_join_all(batch.iter().map(|lease| table.delete_lease(lease))).await?;
+            // A row that has changed in the meantime is looked at again with the next scan.
+            deleted += outcomes.iter().filter(|outcome| **outcome == WriteOutcome::Applied).count();
+        }
+        if deleted > 0 {
+            tracing::info!(stream = %self.identifier, deleted, "deleted leases of finished shards");
+        }
+        Ok(deleted)
+    }
+
+    async fn describe(&self) -> Result<StreamDescription> {
+        let mut backoff = self.retry.backoff(&self.random);
+        loop {
+            let error = match self.client.describe_stream(&self.stream).await {
+                Ok(description) if description.status == StreamStatus::Creating => {
+                    Error::new(ErrorKind::ResourceInUse, format!("stream {} is still being created", self.stream))
+                }
+                Ok(description) => return Ok(description),
+                Err(error) => error,
+            };
+            if !error.is_retryable() || !backoff.wait().await {
+                return Err(error.context(format_args!("cannot describe stream {}", self.stream)));
+            }
+        }
+    }
+
+    /// A stream made anew under its name has other shards under the same ids: continuing would skip its records.
+    fn refuse_recreated(&self, table: &dyn LeaseTable, leases: &[&Lease], description: &StreamDescription) -> Result<()> {
+        let differs = |then: &Timestamp| then.since(description.created).max(description.created.since(*then)) >= SAME_CREATION;
+        let Some(then) = leases.iter().filter_map(|lease| lease.stream_created).find(differs) else { return Ok(()) };
+        Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "stream {} was deleted and made again: the leases in {table} are for the one created at {then}, the one there now was \
+                 created at {}; to read it from its beginning, use another application name or delete these leases",
+                self.stream, description.created
+            ),
+        ))
+    }
+
+    async fn list(&self, filter: &ShardFilter) -> Result<Vec<Shard>> {
+        list_all(&*self.client, &self.stream, filter, self.retry.backoff(&self.random)).await
+    }
+
+    async fn first_start(&self, table: &dyn LeaseTable, description: &StreamDescription) -> Result<SyncReport> {
+        // Taken before the listing: what happens to the shards from here on is to be followed.
+        let now = self.clock.now();
+        if let InitialPosition::AtTimestamp(moment) = self.initial
+            && moment > now
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("the initial position {moment} lies in the future (it is {now}): use a moment that has passed, or LATEST"),
+            ));
+        }
+        let start = Start::of(self.initial, &[], now, kept_since(description, now));
+        let (leases, listed) = match self.open_at(start).await? {
+            Some(open) => (open.iter().map(|shard| start.lease(&self.identifier, shard)).collect(), open.len()),
+            None => {
+                let listed = self.list_without_gap().await?;
+                (missing_leases(&self.identifier, &listed, &[], start), listed.len())
+            }
+        };
+        let wanted = leases.len();
+        let created = self.create(table, leases, description).await?;
+        tracing::info!(stream = %self.identifier, shards = listed, created, "first start: made the leases");
+        if created < wanted {
+            // Another worker is making them too, and may have begun earlier.
+            let scan = table.scan().await?;
+            self.unify_starts(table, &self.own(&scan)).await?;
+        }
+        Ok(SyncReport { created, listed, expired: Vec::new() })
+    }
+
+    /// The shards that were open when reading begins, if that can be asked for.
+    async fn open_at(&self, start: Start) -> Result<Option<Vec<Shard>>> {
+        let Start::From { moment, mid_retention: true, .. } = start else { return Ok(None) };
+        let latest = self.initial == InitialPosition::Latest;
+        let listed = match self.list(&ShardFilter::AtTimestamp(moment)).await {
+            // This machine's clock may be ahead of the service's, which knows no shards of the future.
+            Err(error) if error.kind() == ErrorKind::InvalidInput && latest => self.list(&ShardFilter::AtLatest).await,
+            listed => listed,
+        };
+        match listed {
+            Ok(shards) if uncovered(&ranges(&shards)).is_empty() => Ok(Some(shards)),
+            // Some shards of that time are past retention, or the filter is not understood.
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All shards; the open ones take every hash key.
+    async fn list_without_gap(&self) -> Result<Vec<Shard>> {
+        let patience =
+            RetryConfig { max_attempts: Some(LISTING_ATTEMPTS), min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(1) };
+        let mut backoff = patience.backoff(&self.random);
+        loop {
+            let listed = self.list(&ShardFilter::All).await?;
+            let open: Vec<HashKeyRange> = listed.iter().filter(|shard| shard.is_open()).map(|shard| shard.hash_key_range).collect();
+            let Some(gap) = uncovered(&open).first().copied() else { return Ok(listed) };
+            if !backoff.wait().await {
+                return Err(Error::new(
+                    ErrorKind::InvalidData,
+                    format!(
+                        "the listing of stream {} has no open shard for hash keys {} to {}: it may be changing its shards, try again",
+                        self.stream,
+                        gap.start(),
+                        gap.end()
+                    ),
+                ));
+            }
+        }
+    }
+
+    async fn repair(
+        &self,
+        table: &dyn LeaseTable,
+        leases: &[&Lease],
+        listed: &[Shard],
+        description: &StreamDescription,
+    ) -> Result<SyncReport> {
+        let now = self.clock.now();
+        let start = Start::of(self.initial, leases, now, kept_since(description, now));
+        self.unify_starts(table, leases).await?;
+        let missing = missing_leases(&self.identifier, listed, leases, start);
+        for lease in &missing {
+            tracing::warn!(stream = %self.identifier, shard_id = %lease.shard_id, checkpoint = %lease.checkpoint, "a lease was missing");
+        }
+        let after: Vec<&Lease> = leases.iter().copied().chain(&missing).collect();
+        let settled = audit(&after);
+        let created = self.create(table, missing.clone(), description).await?;
+
+        let past = past_retention(leases, listed);
+        let (trimmed, expired): (Vec<_>, Vec<_>) = past.into_iter().partition(|lease| lease.checkpoint.is_shard_end());
+        let expired: Vec<ShardId> = expired.iter().map(|lease| lease.shard_id.clone()).collect();
+        let mut state = self.state();
+        state.settled = settled;
+        state.trimmed = trimmed.iter().map(|lease| lease.shard_id.clone()).collect();
+        state.children = BTreeMap::new();
+        for shard in listed {
+            for parent in &shard.parents {
+                state.children.entry(parent.clone()).or_default().insert(shard.id.clone());
+            }
+        }
+        drop(state);
+        Ok(SyncReport { created, listed: listed.len(), expired })
+    }
+
+    async fn unify_starts(&self, table: &dyn LeaseTable, leases: &[&Lease]) -> Result<()> {
+        for (lease, moment) in late_starts(leases) {
+            let next = lease.annotated(WriteId(self.random.next_u64()), |row| row.start_at = Some(moment));
+            if table.update_lease(lease, &next).await? == WriteOutcome::Conflict {
+                tracing::debug!(lease_key = %lease.key, "another worker was faster");
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates rows, parents before children, and counts those that were not there.
+    async fn create(&self, table: &dyn LeaseTable, leases: Vec<Lease>, description: &StreamDescription) -> Result<usize> {
+        let mut created = 0;
+        for generation in generations(leases) {
+            for batch in generation.chunks(PARALLEL_WRITES) {
+                let rows = batch.iter().map(|lease| Lease { stream_created: Some(description.created), ..lease.clone() });
+                let outcomes = try_join_all(rows.map(|row| self.create_one(table, row))).await?;
+                created += outcomes.iter().filter(|outcome| **outcome == WriteOutcome::Applied).count();
+            }
+        }
+        Ok(created)
+    }
+
+    /// A row that is there after an unclear answer is as good as one that was made.
+    async fn create_one(&self, table: &dyn LeaseTable, row: Lease) -> Result<WriteOutcome> {
+        let mut backoff = self.retry.backoff(&self.random);
+        loop {
+            match table.create_lease(&row).await {
+                Err(error) if error.is_retryable() && backoff.wait().await => {}
+                Err(error) => return Err(error.context(format_args!("cannot create lease {} in {table}", row.key))),
+                answered => return answered,
+            }
+        }
+    }
+}
+
+/// The later of the stream's creation and its trim horizon.
+fn kept_since(description: &StreamDescription, now: Timestamp) -> Timestamp {
+    now.minus(Duration::from_secs(u64::from(description.retention_hours) * 3600)).max(description.created)
+}
+
+fn ranges(shards: &[Shard]) -> Vec<HashKeyRange> {
+    shards.iter().map(|shard| shard.hash_key_range).collect()
+}
+
+/// Leases whose shards are listed no longer. Ids grow, and a listing may lag: a shard counts as gone only when one made
+/// after it is listed.
+fn past_retention<'a>(leases: &[&'a Lease], listed: &[Shard]) -> Vec<&'a Lease> {
+    let ids: BTreeSet<&ShardId> = listed.iter().map(|shard| &shard.id).collect();
+    let Some(newest) = ids.last() else { return Vec::new() };
+    leases.iter().copied().filter(|lease| lease.shard_id < **newest && !ids.contains(&lease.shard_id)).collect()
+}
+
+/// Leases by their distance from the oldest; `leases` has parents before children.
+fn generations(leases: Vec<Lease>) -> Vec<Vec<Lease>> {
+    let mut depths: BTreeMap<ShardId, usize> = BTreeMap::new();
+    let mut generations: Vec<Vec<Lease>> = Vec::new();
+    for lease in leases {
+        let depth = lease.parents.iter().filter_map(|parent| depths.get(parent)).map(|depth| depth + 1).max().unwrap_or(0);
+        depths.insert(lease.shard_id.clone(), depth);
+        if generations.len() <= depth {
+            generations.resize_with(depth + 1, Vec::new);
+        }
+        generations[depth].push(lease);
+    }
+    generations
+}
+
+#[cfg(all(test, feature = "local"))]
+#[path = "sync_test.rs"]
+mod tests;

@@ -1,0 +1,218 @@
+//! The stream on Amazon Kinesis, through the AWS SDK.
+//!
+//! Each method is one attempt: the SDK's retries are off, since their budget is shared by the whole process and
+//! hides what a call costs the shard. Each has an explicit time limit, in place of the SDK's stalled-stream
+//! protection, which is made for downloads and ends quiet answers.
+
+#[cfg(feature = "test-util")]
+mod control;
+mod convert;
+mod error;
+
+use std::{future::Future, time::Duration};
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::{
+    Client,
+    config::{Builder, StalledStreamProtectionConfig, retry::RetryConfig, retry::RetryPartition, timeout::TimeoutConfig},
+    error::{ProvideErrorMetadata, SdkError},
+    types::ShardIteratorType,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_types::SdkConfig;
+
+use self::{
+    convert::{date_time, description, record, shard, shard_filter},
+    error::Call,
+};
+use super::{
+    PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    limits,
+    types::ShardId,
+};
+
+/// Time limits of the calls.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Bounds the set-up of a connection, TLS included. Shorter notices an unreachable endpoint sooner; too short
+    /// fails on slow networks. Default 3 s.
+    pub connect_timeout: Duration,
+    /// Bounds each call but `GetRecords`, credentials and connection included. Default 10 s.
+    pub call_timeout: Duration,
+    /// Bounds `GetRecords`, whose answers have up to 10 MiB. Default 30 s, as KCL's
+    /// `PollingConfig.kinesisRequestTimeout`.
+    pub get_records_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(3),
+            call_timeout: Duration::from_secs(10),
+            get_records_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A [`StreamClient`] on Amazon Kinesis, or on anything that speaks its protocol at an overridden endpoint.
+///
+/// Region, credentials, endpoint (`AWS_ENDPOINT_URL_KINESIS` included) and HTTP client are those of the
+/// configuration it is made from; retries, time limits and stalled-stream protection are its own.
+#[derive(Clone)]
+pub struct AwsStreamClient {
+    client: Client,
+    region: String,
+    config: Config,
+}
+
+impl AwsStreamClient {
+    /// A client with default time limits, from what `aws_config::load_defaults` returns.
+    ///
+    /// # Panics
+    /// When `config` has no behaviour version; `aws_config` always sets one.
+    #[must_use]
+    pub fn new(config: &SdkConfig) -> Self {
+        Self::from_builder(Builder::from(config), Config::default())
+    }
+
+    /// A client like `client`: same region, credentials, endpoint, protocol, interceptors and HTTP client.
+    #[must_use]
+    pub fn from_client(client: &Client) -> Self {
+        Self::from_builder(client.config().to_builder(), Config::default())
+    }
+
+    /// A client from the SDK's own builder, with time limits of one's choice.
+    ///
+    /// # Panics
+    /// When `builder` has no behaviour version, as the SDK documents.
+    #[must_use]
+    pub fn from_builder(builder: Builder, config: Config) -> Self {
+        let sdk_config = builder
+            .retry_config(RetryConfig::disabled())
+            .retry_partition(RetryPartition::new("shardkeeper-stream"))
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(config.connect_timeout)
+                    .disable_read_timeout()
+                    .disable_operation_timeout()
+                    .disable_operation_attempt_timeout()
+                    .build(),
+            )
+            .build();
+        let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
+        Self { client: Client::from_conf(sdk_config), region, config }
+    }
+
+    /// Makes one attempt within its time limit and names the call in its error.
+    async fn attempt<T, E>(
+        &self,
+        limit: Duration,
+        call: Call<'_>,
+        answer: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+    ) -> Result<T>
+    where
+        T: Send,
+        E: ProvideErrorMetadata + Send,
+    {
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => Err(call.failed(failure)),
+            Err(_) => Err(call.timed_out(limit)),
+        }
+    }
+
+    const fn call<'a>(&'a self, operation: &'static str, stream: &'a StreamReference) -> Call<'a> {
+        Call { operation, stream, region: self.region.as_str(), shard: None }
+    }
+}
+
+impl std::fmt::Debug for AwsStreamClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The SDK's configuration holds more than a log should.
+        f.debug_struct("AwsStreamClient").field("region", &self.region).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Display for AwsStreamClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kinesis in {}", self.region)
+    }
+}
+
+/// Name or ARN, whichever the reference is; the service takes exactly one.
+fn name_or_arn(stream: &StreamReference) -> (Option<String>, Option<String>) {
+    match stream {
+        StreamReference::Name(name) => (Some(name.to_string()), None),
+        StreamReference::Arn(arn) => (None, Some(arn.to_string())),
+    }
+}
+
+#[async_trait]
+impl StreamClient for AwsStreamClient {
+    async fn describe_stream(&self, stream: &StreamReference) -> Result<StreamDescription> {
+        let (name, arn) = name_or_arn(stream);
+        let call = self.call("DescribeStreamSummary", stream);
+        let request = self.client.describe_stream_summary().set_stream_name(name).set_stream_arn(arn);
+        let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
+        let summary = answer.stream_description_summary.ok_or_else(|| call.unreadable("the description is missing"))?;
+        description(summary).map_err(|e| e.context(call))
+    }
+
+    async fn list_shards(&self, stream: &StreamReference, filter: &ShardFilter, page: Option<&PageToken>) -> Result<ShardPage> {
+        let (name, arn) = name_or_arn(stream);
+        let call = self.call("ListShards", stream);
+        let max_results = i32::try_from(limits::LIST_SHARDS_MAX_RESULTS).unwrap_or(i32::MAX);
+        let request = self.client.list_shards().set_stream_arn(arn).max_results(max_results);
+        let request = match page {
+            // The token stands for the name and the filter, and the service refuses them beside it.
+            Some(token) => request.next_token(&token.0),
+            None => request.set_stream_name(name).set_shard_filter(shard_filter(filter)),
+        };
+        let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
+        let shards = answer.shards.unwrap_or_default().into_iter().map(shard).collect::<Result<_>>().map_err(|e| e.context(call))?;
+        Ok(ShardPage { shards, next: answer.next_token.map(PageToken) })
+    }
+
+    async fn shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> Result<ShardIterator> {
+        let (name, arn) = name_or_arn(stream);
+        let call = Call { shard: Some(shard), ..self.call("GetShardIterator", stream) };
+        let request = self.client.get_shard_iterator().set_stream_name(name).set_stream_arn(arn).shard_id(shard.as_str());
+        let request = match position {
+            ShardPosition::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            ShardPosition::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
+            ShardPosition::AtTimestamp(at) => request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(date_time(at)),
+            ShardPosition::AtSequenceNumber(number) => {
+                request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(number.to_string())
+            }
+            ShardPosition::AfterSequenceNumber(number) => {
+                request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(number.to_string())
+            }
+        };
+        let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
+        answer.shard_iterator.map(ShardIterator).ok_or_else(|| call.unreadable("the iterator is missing"))
+    }
+
+    async fn get_records(&self, stream: &StreamReference, iterator: &ShardIterator, limit: u32) -> Result<RecordsPage> {
+        let (_, arn) = name_or_arn(stream);
+        let call = self.call("GetRecords", stream);
+        let limit = i32::try_from(limit).map_err(|_| {
+            let max = limits::GET_RECORDS_MAX_RECORDS;
+            Error::new(ErrorKind::InvalidInput, format!("{call}: a limit of {limit} records is too large, at most {max} are allowed"))
+        })?;
+        let request = self.client.get_records().set_stream_arn(arn).shard_iterator(&iterator.0).limit(limit);
+        let answer = self.attempt(self.config.get_records_timeout, call, request.send()).await?;
+        let records = answer.records.into_iter().map(record).collect::<Result<_>>().map_err(|e| e.context(call))?;
+        let child_shards = answer.child_shards.unwrap_or_default().into_iter().map(convert::child_shard).collect::<Result<_>>();
+        Ok(RecordsPage {
+            records,
+            next_iterator: answer.next_shard_iterator.map(ShardIterator),
+            millis_behind_latest: answer.millis_behind_latest.and_then(|millis| u64::try_from(millis).ok()).unwrap_or(0),
+            child_shards: child_shards.map_err(|e| e.context(call))?,
+        })
+    }
+}

@@ -201,6 +201,11 @@ impl Checkpointer {
     }
 
     /// Waits until something is acknowledged and not yet durable.
+    /// Notes what the last write of the tenure has made durable.
+    pub(crate) fn surrendered_at(&self, checkpoint: Checkpoint) {
+        self.progress(|p| p.written(checkpoint));
+    }
+
     pub(super) async fn progress_made(&self) {
         while self.progress(|p| p.due()).is_none() {
             self.0.acknowledged.notified().await;

@@ -327,7 +327,12 @@ impl Driver {
         self.stop_working();
         let last = self.context.config.checkpoint_interval.map(|_| self.checkpointer.acknowledged());
         match self.flow.handle.surrender(last).await {
-            Ok(()) => Event::Written,
+            Ok(()) => {
+                if let Some(last) = last {
+                    self.checkpointer.surrendered_at(last);
+                }
+                Event::Written
+            }
             Err(error) => {
                 if error.kind() != ErrorKind::LeaseLost {
                     tracing::warn!(%error, "it is unknown whether the lease was given up; it is not used any more");
@@ -356,6 +361,10 @@ impl Driver {
         tokio::pin!(write);
         loop {
             match self.flow.race(&mut write).await {
+                Ok(Event::Written) => {
+                    self.checkpointer.surrendered_at(Checkpoint::ShardEnd);
+                    return Event::Written;
+                }
                 Ok(event) => return event,
                 // All records are processed: the end is better written than handed over.
                 Err(Event::StopRequested) => {}

@@ -416,5 +416,5 @@ impl Driver {
 }
 
 #[cfg(all(test, feature = "test-util"))]
-#[path = "driver_test/mod.rs"]
+#[path = "tests/mod.rs"]
 mod tests;

@@ -248,7 +248,11 @@ impl History {
             Event::WorkerDeleted { node, worker, .. } => {
                 self.workers.remove(worker);
                 // Who signs off believes in nothing any more.
-                self.node(*node, |n, _| if n.worker == *worker { n.believes_since = None });
+                self.node(*node, |n, _| {
+                    if n.worker == *worker {
+                        n.believes_since = None
+                    }
+                });
             }
             Event::LeaseSent { node, from, to } => self.lease_sent(*node, from, to),
             Event::LeaseCreated { node, lease } => self.lease_created(*node, lease),

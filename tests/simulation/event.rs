@@ -1,13 +1,10 @@
 //! What happens in a run, as the invariants see it and the timeline shows it.
 
-use std::{
-    fmt::{self, Display},
-    time::Duration,
-};
+use std::fmt::{self, Display};
 
 use shardkeeper::{
     lease::{Lease, WorkerRow, WorkerVersion},
-    types::{Checkpoint, InstanceId, SequenceNumber, Shard, ShardId, Timestamp, WorkerId},
+    types::{Checkpoint, SequenceNumber, Shard, ShardId, Timestamp, WorkerId},
 };
 
 /// One process: a new number with every start.
@@ -159,10 +156,10 @@ pub(crate) enum Event {
     LeaseUpdated { node: NodeId, from: Lease, to: Lease },
     LeaseDeleted { node: NodeId, from: Lease },
     WorkerPut { node: NodeId, row: WorkerRow },
-    WorkerRenewed { node: NodeId, worker: WorkerId, version: WorkerVersion },
+    WorkerRenewed { node: NodeId, worker: WorkerId, version: WorkerVersion, stamp: Timestamp },
     WorkerDeleted { node: NodeId, worker: WorkerId, version: WorkerVersion },
-    /// A worker got the answer that its heartbeat was applied.
-    HeartbeatAnswered { node: NodeId, instance: InstanceId, sent: Duration },
+    /// A heartbeat, or the registration that is the first one, leaves a worker.
+    HeartbeatSent { node: NodeId, version: WorkerVersion, stamp: Timestamp },
     CallStarted { by: Served, call: Callback },
     CallEnded { by: Served, call: Callback, ending: Ending },
 }
@@ -196,9 +193,9 @@ impl Display for Event {
             Self::LeaseUpdated { node, to, .. } => write!(f, "{node} WRITE {}", Row(to)),
             Self::LeaseDeleted { node, from } => write!(f, "{node} DELETE {}", Row(from)),
             Self::WorkerPut { node, row } => write!(f, "{node} join {} {} beat {}", row.id, row.version.instance, row.version.heartbeat),
-            Self::WorkerRenewed { node, worker, version } => write!(f, "{node} beat {worker} {}", version.heartbeat),
+            Self::WorkerRenewed { node, worker, version, .. } => write!(f, "{node} beat {worker} {}", version.heartbeat),
             Self::WorkerDeleted { node, worker, version } => write!(f, "{node} remove {worker} {}", version.instance),
-            Self::HeartbeatAnswered { node, sent, .. } => write!(f, "{node} beat of {:.3} answered", sent.as_secs_f64()),
+            Self::HeartbeatSent { node, version, .. } => write!(f, "{node} send beat {}", version.heartbeat),
             Self::CallStarted { by, call } => write!(f, "{by} {call}"),
             Self::CallEnded { by, call, ending } => write!(f, "{by} {} {ending:?}", call.name()),
         }

@@ -48,10 +48,10 @@ fn updated(history: &History, node: NodeId, from: &Lease, to: &Lease) -> Result<
         && !own
         && let (Some(owner), Some(instance)) = (&row.owner, row.owner_instance)
         && let Some((id, holder)) = history.running_node(owner, instance)
-        && let Some(since) = holder.believes_since
-        && since + history.settings.lease_duration > history.now
+        && let Some(until) = holder.believes_until(instance, history.settings.lease_duration)
+        && until > history.now
     {
-        return Err(format!("{node} takes {} from {id}, which may process for {:?} more", Row(row), since + history.settings.lease_duration - history.now));
+        return Err(format!("{node} takes {} from {id}, which may process for {:?} more", Row(row), until - history.now));
     }
     Ok(())
 }

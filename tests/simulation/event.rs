@@ -1,13 +1,10 @@
 //! What happens in a run, as the invariants see it and the timeline shows it.
 
-use std::{
-    fmt::{self, Display},
-    time::Duration,
-};
+use std::fmt::{self, Display};
 
 use shardkeeper::{
     lease::{Lease, WorkerRow, WorkerVersion},
-    types::{Checkpoint, InstanceId, SequenceNumber, Shard, ShardId, Timestamp, WorkerId},
+    types::{Checkpoint, SequenceNumber, Shard, ShardId, Timestamp, WorkerId},
 };
 
 /// One process: a new number with every start.
@@ -137,91 +134,34 @@ pub(crate) enum Ending {
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    Booted {
-        node: NodeId,
-        slot: u32,
-        worker: WorkerId,
-    },
-    Killed {
-        node: NodeId,
-    },
-    Frozen {
-        node: NodeId,
-    },
-    Resumed {
-        node: NodeId,
-    },
-    StopAsked {
-        node: NodeId,
-    },
-    Exited {
-        node: NodeId,
-        result: Result<String, String>,
-    },
+    Booted { node: NodeId, slot: u32, worker: WorkerId },
+    Killed { node: NodeId },
+    Frozen { node: NodeId },
+    Resumed { node: NodeId },
+    StopAsked { node: NodeId },
+    Exited { node: NodeId, result: Result<String, String> },
     /// The nemesis strikes.
     Fault(String),
     /// All faults are off from here on.
     Healed,
     /// A producer has put records.
-    Put {
-        shard: ShardId,
-        records: Vec<SequenceNumber>,
-        arrival: Timestamp,
-    },
+    Put { shard: ShardId, records: Vec<SequenceNumber>, arrival: Timestamp },
     /// The service has shown this shard to somebody.
     ShardSeen(Shard),
     /// The service has said that the shard is closed and at its end.
-    EndSeen {
-        shard: ShardId,
-    },
+    EndSeen { shard: ShardId },
     /// A conditional write of a lease leaves a worker.
-    LeaseSent {
-        node: NodeId,
-        from: Lease,
-        to: Lease,
-    },
-    LeaseCreated {
-        node: NodeId,
-        lease: Lease,
-    },
-    LeaseUpdated {
-        node: NodeId,
-        from: Lease,
-        to: Lease,
-    },
-    LeaseDeleted {
-        node: NodeId,
-        from: Lease,
-    },
-    WorkerPut {
-        node: NodeId,
-        row: WorkerRow,
-    },
-    WorkerRenewed {
-        node: NodeId,
-        worker: WorkerId,
-        version: WorkerVersion,
-    },
-    WorkerDeleted {
-        node: NodeId,
-        worker: WorkerId,
-        version: WorkerVersion,
-    },
-    /// A worker got the answer that its heartbeat was applied.
-    HeartbeatAnswered {
-        node: NodeId,
-        instance: InstanceId,
-        sent: Duration,
-    },
-    CallStarted {
-        by: Served,
-        call: Callback,
-    },
-    CallEnded {
-        by: Served,
-        call: Callback,
-        ending: Ending,
-    },
+    LeaseSent { node: NodeId, from: Lease, to: Lease },
+    LeaseCreated { node: NodeId, lease: Lease },
+    LeaseUpdated { node: NodeId, from: Lease, to: Lease },
+    LeaseDeleted { node: NodeId, from: Lease },
+    WorkerPut { node: NodeId, row: WorkerRow },
+    WorkerRenewed { node: NodeId, worker: WorkerId, version: WorkerVersion, stamp: Timestamp },
+    WorkerDeleted { node: NodeId, worker: WorkerId, version: WorkerVersion },
+    /// A heartbeat, or the registration that is the first one, leaves a worker.
+    HeartbeatSent { node: NodeId, version: WorkerVersion, stamp: Timestamp },
+    CallStarted { by: Served, call: Callback },
+    CallEnded { by: Served, call: Callback, ending: Ending },
 }
 
 impl Display for Event {
@@ -237,9 +177,7 @@ impl Display for Event {
             Self::Fault(fault) => write!(f, "     FAULT {fault}"),
             Self::Healed => write!(f, "     HEAL"),
             Self::Put { shard, records, .. } => match (records.first(), records.last()) {
-                (Some(first), Some(last)) => {
-                    write!(f, "     put {} into {} from {} to {}", records.len(), Short(shard), Tail(*first), Tail(*last))
-                }
+                (Some(first), Some(last)) => write!(f, "     put {} into {} from {} to {}", records.len(), Short(shard), Tail(*first), Tail(*last)),
                 _ => Ok(()),
             },
             Self::ShardSeen(shard) => {
@@ -255,9 +193,9 @@ impl Display for Event {
             Self::LeaseUpdated { node, to, .. } => write!(f, "{node} WRITE {}", Row(to)),
             Self::LeaseDeleted { node, from } => write!(f, "{node} DELETE {}", Row(from)),
             Self::WorkerPut { node, row } => write!(f, "{node} join {} {} beat {}", row.id, row.version.instance, row.version.heartbeat),
-            Self::WorkerRenewed { node, worker, version } => write!(f, "{node} beat {worker} {}", version.heartbeat),
+            Self::WorkerRenewed { node, worker, version, .. } => write!(f, "{node} beat {worker} {}", version.heartbeat),
             Self::WorkerDeleted { node, worker, version } => write!(f, "{node} remove {worker} {}", version.instance),
-            Self::HeartbeatAnswered { node, sent, .. } => write!(f, "{node} beat of {:.3} answered", sent.as_secs_f64()),
+            Self::HeartbeatSent { node, version, .. } => write!(f, "{node} send beat {}", version.heartbeat),
             Self::CallStarted { by, call } => write!(f, "{by} {call}"),
             Self::CallEnded { by, call, ending } => write!(f, "{by} {} {ending:?}", call.name()),
         }

@@ -34,8 +34,25 @@ pub(crate) struct Node {
     /// When it was frozen last.
     pub(crate) last_frozen: Option<Duration>,
     pub(crate) stop_asked: Option<Duration>,
-    /// When the last heartbeat that was answered had been sent.
-    pub(crate) believes_since: Option<Duration>,
+    /// When the last heartbeat of each life that took effect had been sent: from then on it may believe in its leases.
+    pub(crate) believes_since: BTreeMap<InstanceId, Duration>,
+    /// When heartbeats were sent that may still take effect.
+    sent: BTreeMap<(WorkerVersion, Timestamp), Duration>,
+}
+
+impl Node {
+    /// Until when this life may process, at most.
+    pub(crate) fn believes_until(&self, instance: InstanceId, lease_duration: Duration) -> Option<Duration> {
+        self.believes_since.get(&instance).map(|since| *since + lease_duration)
+    }
+
+    fn beat_applied(&mut self, version: WorkerVersion, stamp: Timestamp) {
+        if let Some(sent) = self.sent.get(&(version, stamp)).copied() {
+            let since = self.believes_since.entry(version.instance).or_default();
+            *since = sent.max(*since);
+            self.sent.retain(|(other, _), _| other.instance != version.instance || other.heartbeat > version.heartbeat);
+        }
+    }
 }
 
 /// A record as put.
@@ -222,7 +239,8 @@ impl History {
                     frozen: false,
                     last_frozen: None,
                     stop_asked: None,
-                    believes_since: None,
+                    believes_since: BTreeMap::new(),
+                    sent: BTreeMap::new(),
                 };
                 self.nodes.insert(*node, facts);
             }
@@ -230,7 +248,7 @@ impl History {
             Event::Frozen { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (true, Some(now))),
             Event::Resumed { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (false, Some(now))),
             Event::StopAsked { node } => self.node(*node, |n, now| n.stop_asked = Some(now)),
-            Event::HeartbeatAnswered { node, sent, .. } => self.node(*node, |n, _| n.believes_since = n.believes_since.max(Some(*sent))),
+            Event::HeartbeatSent { node, version, stamp } => self.node(*node, |n, now| drop(n.sent.insert((*version, *stamp), now))),
             Event::Healed => self.healed = Some(self.now),
             Event::Fault(_) => {}
             Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
@@ -241,18 +259,20 @@ impl History {
             }
             Event::EndSeen { shard } => self.shards.entry(shard.clone()).or_default().closed = true,
             Event::WorkerPut { node, row } => {
-                self.node(*node, |n, _| drop(n.instances.insert(row.version.instance)));
+                self.node(*node, |n, _| {
+                    n.instances.insert(row.version.instance);
+                    n.beat_applied(row.version, row.updated);
+                });
                 self.workers.insert(row.id.clone(), row.version);
             }
-            Event::WorkerRenewed { worker, version, .. } => drop(self.workers.insert(worker.clone(), *version)),
-            Event::WorkerDeleted { node, worker, .. } => {
+            Event::WorkerRenewed { node, worker, version, stamp } => {
+                self.node(*node, |n, _| n.beat_applied(*version, *stamp));
+                self.workers.insert(worker.clone(), *version);
+            }
+            Event::WorkerDeleted { node, worker, version } => {
                 self.workers.remove(worker);
                 // Who signs off believes in nothing any more.
-                self.node(*node, |n, _| {
-                    if n.worker == *worker {
-                        n.believes_since = None
-                    }
-                });
+                self.node(*node, |n, _| drop(n.believes_since.remove(&version.instance)));
             }
             Event::LeaseSent { node, from, to } => self.lease_sent(*node, from, to),
             Event::LeaseCreated { node, lease } => self.lease_created(*node, lease),

@@ -52,12 +52,6 @@ impl WatchedTable {
             _ => {}
         }
     }
-
-    fn answered(&self, outcome: &Result<WriteOutcome>, version: WorkerVersion, sent: std::time::Duration) {
-        if matches!(outcome, Ok(WriteOutcome::Applied)) {
-            self.at_worker(|| Event::HeartbeatAnswered { node: self.node, instance: version.instance, sent });
-        }
-    }
 }
 
 impl fmt::Debug for WatchedTable {
@@ -110,19 +104,17 @@ impl LeaseTable for WatchedTable {
     }
 
     async fn put_worker(&self, row: &WorkerRow, expected: Option<WorkerVersion>) -> Result<WriteOutcome> {
-        let sent = self.world.now();
+        self.at_worker(|| Event::HeartbeatSent { node: self.node, version: row.version, stamp: row.updated });
         let outcome = self.table.put_worker(row, expected).await;
         self.at_table(&outcome, || Event::WorkerPut { node: self.node, row: row.clone() });
-        self.answered(&outcome, row.version, sent);
         outcome
     }
 
     async fn heartbeat(&self, id: &WorkerId, expected: WorkerVersion, update: &WorkerUpdate) -> Result<WriteOutcome> {
-        let sent = self.world.now();
-        let outcome = self.table.heartbeat(id, expected, update).await;
         let version = WorkerVersion { heartbeat: expected.heartbeat + 1, ..expected };
-        self.at_table(&outcome, || Event::WorkerRenewed { node: self.node, worker: id.clone(), version });
-        self.answered(&outcome, version, sent);
+        self.at_worker(|| Event::HeartbeatSent { node: self.node, version, stamp: update.updated });
+        let outcome = self.table.heartbeat(id, expected, update).await;
+        self.at_table(&outcome, || Event::WorkerRenewed { node: self.node, worker: id.clone(), version, stamp: update.updated });
         outcome
     }
 

@@ -18,7 +18,9 @@ impl Invariant for Fencing {
 
     fn judge(&mut self, history: &History, event: &Event) -> Result<(), String> {
         match event {
-            Event::LeaseCreated { lease, .. } if history.rows.contains_key(&lease.key) => Err(format!("{} replaces a row", Row(lease))),
+            Event::LeaseCreated { lease, .. } if history.rows.contains_key(&lease.key) => {
+                Err(format!("{} replaces a row", Row(lease)))
+            }
             Event::LeaseUpdated { node, from, to } => updated(history, *node, from, to),
             Event::LeaseDeleted { from, .. } => match history.rows.get(&from.key) {
                 Some(row) if row.counter == from.counter => deleted(history, row),
@@ -46,14 +48,10 @@ fn updated(history: &History, node: NodeId, from: &Lease, to: &Lease) -> Result<
         && !own
         && let (Some(owner), Some(instance)) = (&row.owner, row.owner_instance)
         && let Some((id, holder)) = history.running_node(owner, instance)
-        && let Some(since) = holder.believes_since
-        && since + history.settings.lease_duration > history.now
+        && let Some(until) = holder.believes_until(instance, history.settings.lease_duration)
+        && until > history.now
     {
-        return Err(format!(
-            "{node} takes {} from {id}, which may process for {:?} more",
-            Row(row),
-            since + history.settings.lease_duration - history.now
-        ));
+        return Err(format!("{node} takes {} from {id}, which may process for {:?} more", Row(row), until - history.now));
     }
     Ok(())
 }

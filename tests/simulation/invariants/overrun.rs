@@ -20,8 +20,9 @@ impl Invariant for Overrun {
         if let Some(sent) = tenure.surrendered {
             return Err(format!("{by} processes after it sent, at {:.3} s, a write that gives the lease up", sent.as_secs_f64()));
         }
-        let Some(since) = node.believes_since else { return Err(format!("{by} processes before any heartbeat was answered")) };
-        let until = since + history.settings.lease_duration;
+        let Some(until) = node.believes_until(tenure.instance, history.settings.lease_duration) else {
+            return Err(format!("{by} processes without being a member of the fleet"));
+        };
         if history.now >= until {
             return Err(format!("{by} processes although its lease lapsed at {:.3} s", until.as_secs_f64()));
         }

@@ -22,7 +22,7 @@ impl Invariant for SpuriousLoss {
         }
         // Declared dead, it may not go on, though nobody has taken its leases yet.
         let alive = history.workers.get(&node.worker).is_some_and(|version| version.instance == tenure.instance);
-        let believes = node.believes_since.is_some_and(|since| since + history.settings.lease_duration > history.now);
+        let believes = node.believes_until(tenure.instance, history.settings.lease_duration).is_some_and(|until| until > history.now);
         if alive && believes { Err(format!("{by} is told that its lease is lost, but it holds it")) } else { Ok(()) }
     }
 }

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     error::Result,
-    lease::{PendingCheckpoint, coordinator::{LeaseHandle, WeakLeaseHandle}},
+    lease::{
+        PendingCheckpoint,
+        coordinator::{LeaseHandle, WeakLeaseHandle},
+    },
     types::{Checkpoint, ExtendedSequenceNumber},
 };
 

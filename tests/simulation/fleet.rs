@@ -170,8 +170,7 @@ impl Fleet {
                 config.consumer.checkpoint_interval = Some(plan.checkpoint_interval);
             })
             .build()?;
-        let running =
-            Running { node, process: process.clone(), handle: worker.handle(), clock, exited: Arc::new(Notify::new()) };
+        let running = Running { node, process: process.clone(), handle: worker.handle(), clock, exited: Arc::new(Notify::new()) };
         self.world.record(&Event::Booted { node, slot, worker: worker.handle().worker_id().clone() });
         let (world, exited) = (Arc::clone(&self.world), Arc::clone(&running.exited));
         let life = async move {

@@ -125,7 +125,8 @@ impl Handler {
         } else {
             Duration::from_millis(temper.work.0 + (draw(3) * (temper.work.1 - temper.work.0) as f64) as u64)
         };
-        let (fails, panics) = (may_fail && self.failures < 4 && draw(4) < temper.fails, may_fail && self.failures < 4 && draw(5) < temper.panics);
+        let (fails, panics) =
+            (may_fail && self.failures < 4 && draw(4) < temper.fails, may_fail && self.failures < 4 && draw(5) < temper.panics);
         self.failures = if fails || panics { self.failures + 1 } else { 0 };
         let world = Arc::clone(&self.handlers.world);
         world.record(&Event::CallStarted { by: by.clone(), call: call.clone() });

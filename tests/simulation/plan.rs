@@ -11,26 +11,69 @@ use crate::{dice::Dice, handler::Temper, weather::Noise};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fault {
     /// SIGKILL, and a restart after a while, under its own name or a new one.
-    Crash { slot: u32, down: Duration, same_name: bool },
+    Crash {
+        slot: u32,
+        down: Duration,
+        same_name: bool,
+    },
     /// SIGSTOP and SIGCONT.
-    Freeze { slot: u32, span: Duration },
+    Freeze {
+        slot: u32,
+        span: Duration,
+    },
     /// SIGTERM, and a restart after a while.
-    Stop { slot: u32, down: Duration, same_name: bool },
+    Stop {
+        slot: u32,
+        down: Duration,
+        same_name: bool,
+    },
     /// SIGTERM and restart of one worker after the other, as a deployment does it.
-    RollingRestart { pause: Duration },
+    RollingRestart {
+        pause: Duration,
+    },
     /// More workers, which leave again.
-    ScaleUp { by: u32, span: Duration },
-    Cut { slot: u32, service: Service, directions: Vec<Direction>, span: Duration },
-    Outage { service: Service, span: Duration },
-    ThrottleStorm { service: Service, span: Duration },
-    Surge { span: Duration },
-    ExpiredIterators { span: Duration },
-    WallJump { slot: u32, by_seconds: i64 },
+    ScaleUp {
+        by: u32,
+        span: Duration,
+    },
+    Cut {
+        slot: u32,
+        service: Service,
+        directions: Vec<Direction>,
+        span: Duration,
+    },
+    Outage {
+        service: Service,
+        span: Duration,
+    },
+    ThrottleStorm {
+        service: Service,
+        span: Duration,
+    },
+    Surge {
+        span: Duration,
+    },
+    ExpiredIterators {
+        span: Duration,
+    },
+    WallJump {
+        slot: u32,
+        by_seconds: i64,
+    },
     /// A second process with the same worker id.
-    Twin { slot: u32, span: Duration },
-    Split { pick: u64 },
-    Merge { pick: u64 },
-    UpdateShardCount { up: bool },
+    Twin {
+        slot: u32,
+        span: Duration,
+    },
+    Split {
+        pick: u64,
+    },
+    Merge {
+        pick: u64,
+    },
+    UpdateShardCount {
+        up: bool,
+    },
 }
 
 /// Where the application starts to read.
@@ -159,7 +202,11 @@ impl Plan {
             && !self.faults.iter().any(|(_, fault)| {
                 matches!(
                     fault,
-                    Fault::Cut { .. } | Fault::Outage { .. } | Fault::ThrottleStorm { .. } | Fault::Surge { .. } | Fault::ExpiredIterators { .. }
+                    Fault::Cut { .. }
+                        | Fault::Outage { .. }
+                        | Fault::ThrottleStorm { .. }
+                        | Fault::Surge { .. }
+                        | Fault::ExpiredIterators { .. }
                 )
             })
     }

@@ -114,7 +114,12 @@ impl Stage {
     }
 
     fn producer(&self) -> Producer {
-        Producer { plan: Arc::clone(&self.plan), world: Arc::clone(&self.world), kinesis: self.kinesis.clone(), stream: self.stream.clone() }
+        Producer {
+            plan: Arc::clone(&self.plan),
+            world: Arc::clone(&self.world),
+            kinesis: self.kinesis.clone(),
+            stream: self.stream.clone(),
+        }
     }
 
     /// In which every living lease must be back with a worker.
@@ -183,8 +188,12 @@ impl Stage {
 
     /// Leases are shared evenly, and stay where they are.
     async fn settle(&self) {
-        let even = |history: &crate::history::History| liveness::spread(history) <= 1 && liveness::orphans(history, Duration::ZERO).is_empty();
-        self.until(self.recovery() + Duration::from_secs(10), even, |history| format!("leases are shared unevenly: {:?}", liveness::shares(history))).await;
+        let even =
+            |history: &crate::history::History| liveness::spread(history) <= 1 && liveness::orphans(history, Duration::ZERO).is_empty();
+        self.until(self.recovery() + Duration::from_secs(10), even, |history| {
+            format!("leases are shared unevenly: {:?}", liveness::shares(history))
+        })
+        .await;
         sleep(self.plan.lease_duration).await;
         let takes = self.world.look(|history| history.takes);
         sleep(self.plan.lease_duration * 3).await;

@@ -76,7 +76,12 @@ async fn a_batch_that_fails_or_panics_is_delivered_again_and_nothing_is_skipped(
     let mut rig = Setup::process([Step::Fail, Step::Panic, Step::Fail]).start();
     rig.until_processed(10).await;
     assert_eq!(attempts(&rig), [1, 2, 3, 4]);
-    let batches: Vec<usize> = rig.log.calls().iter().filter_map(|c| if let What::ProcessRecords { records, .. } = &c.what { Some(records.len()) } else { None }).collect();
+    let batches: Vec<usize> = rig
+        .log
+        .calls()
+        .iter()
+        .filter_map(|c| if let What::ProcessRecords { records, .. } = &c.what { Some(records.len()) } else { None })
+        .collect();
     assert!(batches.iter().all(|n| *n == batches[0]), "the same batch");
     rig.hand_over();
     rig.outcome().await;

@@ -20,7 +20,8 @@ use crate::{
     },
     local::{self, CreateStream, LocalKinesis, PutEntry},
     processor::{
-        BoxError, InitializationInput, ProcessRecordsInput, RecordProcessor, RecordProcessorFactory, ShardEndedInput, ShutdownRequestedInput,
+        BoxError, InitializationInput, ProcessRecordsInput, RecordProcessor, RecordProcessorFactory, ShardEndedInput,
+        ShutdownRequestedInput,
     },
     random::Randomness,
     retrieval::{ByteBudget, polling},

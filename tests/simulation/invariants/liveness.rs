@@ -16,9 +16,10 @@ pub(crate) fn orphans(history: &History, settled_for: Duration) -> Vec<String> {
             continue;
         }
         // A child of a shard that has just ended needs its own time.
-        let since = history.shards.get(&row.shard_id).map_or(Duration::ZERO, |facts| {
-            facts.parents.iter().filter_map(|p| history.shards.get(p)?.ended).max().unwrap_or_default()
-        });
+        let since = history
+            .shards
+            .get(&row.shard_id)
+            .map_or(Duration::ZERO, |facts| facts.parents.iter().filter_map(|p| history.shards.get(p)?.ended).max().unwrap_or_default());
         if history.now.saturating_sub(since) < settled_for {
             continue;
         }

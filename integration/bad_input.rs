@@ -146,7 +146,7 @@ async fn recreated_stream() -> Result {
     })
     .await?;
 
-    refused("re-created stream", &worker_end(&fleet, "b", &fleet.spec).await?, &[STREAM, "re-created"])?;
+    refused("re-created stream", &worker_end(&fleet, "b", &fleet.spec).await?, &[STREAM, "made again", "another application name"])?;
     let checkpoint = |leases: &[shardkeeper::lease::Lease]| leases.iter().map(|l| (l.key.clone(), l.checkpoint)).collect::<Vec<_>>();
     let after = table.scan().await?.leases;
     if checkpoint(&before) != checkpoint(&after) { Err("the checkpoints of the former stream are gone".into()) } else { Ok(()) }

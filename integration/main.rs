@@ -12,6 +12,7 @@ mod check;
 mod fleet;
 #[path = "../examples/peer_consumer/peer/mod.rs"]
 mod peer;
+#[allow(dead_code, unused_imports, reason = "the fleet benchmark uses the other half")]
 mod rig;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     }
     let mut trials = vec![trial("fleet_dynamodb", fleet::dynamodb), trial("fleet_sqlite", fleet::sqlite)];
     trials.extend(bad_input::trials());
+    trials.extend(check::trials());
     trials.push(boto3::trial_if_asked());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -4,8 +4,11 @@ mod fencing;
 mod nothing_lost;
 mod order;
 mod repeats;
+mod self_test;
 mod table_watch;
 
+pub(crate) use order::Lineage;
+pub(crate) use self_test::trials;
 pub(crate) use table_watch::{TableWatch, saw_enough};
 
 use std::collections::BTreeSet;
@@ -19,13 +22,11 @@ pub(crate) struct Evidence {
     pub(crate) put: Vec<PutRecord>,
     pub(crate) history: History,
     /// The parents of each shard that has any.
-    pub(crate) parents: Vec<order::Lineage>,
+    pub(crate) parents: Vec<Lineage>,
     /// Workers that did not end or live cleanly: killed, stopped, or taken for dead.
     pub(crate) disturbed: BTreeSet<String>,
     pub(crate) table: TableWatch,
 }
-
-pub(crate) use order::Lineage;
 
 /// Checks all of them, and reports every violation.
 ///

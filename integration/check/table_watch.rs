@@ -30,7 +30,7 @@ type Sightings = Arc<Mutex<BTreeMap<ShardId, Vec<Seen>>>>;
 #[derive(Debug)]
 pub(crate) struct TableWatch {
     seen: Sightings,
-    _task: Task<()>,
+    _task: Option<Task<()>>,
 }
 
 impl TableWatch {
@@ -38,7 +38,16 @@ impl TableWatch {
     pub(crate) fn start(table: Arc<dyn LeaseTable>) -> Self {
         let seen = Sightings::default();
         let task = Spawner::current().spawn("table watch", watch(table, Arc::clone(&seen)));
-        Self { seen, _task: task }
+        Self { seen, _task: Some(task) }
+    }
+
+    /// States as if they had been seen.
+    pub(super) fn of(states: impl Iterator<Item = (ShardId, u64, Checkpoint)>) -> Self {
+        let mut seen = BTreeMap::<ShardId, Vec<Seen>>::new();
+        for (shard, counter, checkpoint) in states {
+            seen.entry(shard).or_default().push(Seen { counter, checkpoint });
+        }
+        Self { seen: Arc::new(Mutex::new(seen)), _task: None }
     }
 
     /// Leases seen so far.

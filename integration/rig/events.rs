@@ -31,8 +31,7 @@ pub(crate) enum What {
     LeaseLost { shard: String, token: u64 },
     ShardEnded { shard: String, token: u64 },
     ShutdownRequested { shard: String, token: u64 },
-    Calls { records: u64, bytes: u64, calls: BTreeMap<String, u64>, errors: BTreeMap<String, u64>, expelled: u32 },
-    Exit { how: String },
+    Calls { calls: BTreeMap<String, u64>, errors: BTreeMap<String, u64>, leading: bool, expelled: u32 },
     #[serde(other)]
     Other,
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{Finished, History, Process, Result, Server, Signal, WorkerProcess, WorkerSpec, until};
 
 /// Milliseconds since the epoch, as in events.
-pub(super) fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     SystemClock.now().as_millis()
 }
 

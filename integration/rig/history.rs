@@ -49,11 +49,6 @@ impl Tenure {
     pub(crate) fn last_delivered(&self) -> Option<SequenceNumber> {
         self.batches.iter().map(|batch| batch.last).max()
     }
-
-    /// A planned move: what follows may repeat nothing.
-    pub(crate) fn ended_cleanly(&self) -> bool {
-        (self.shutdown_requested || self.shard_ended.is_some()) && !self.lost
-    }
 }
 
 /// All tenures, by shard in their order.
@@ -104,7 +99,7 @@ impl History {
             What::Fenced { shard, token } | What::LeaseLost { shard, token } => self.tenure(shard, *token)?.lost = true,
             What::ShardEnded { shard, token } => self.tenure(shard, *token)?.shard_ended = Some(event.t),
             What::ShutdownRequested { shard, token } => self.tenure(shard, *token)?.shutdown_requested = true,
-            What::Start | What::Running | What::Calls { .. } | What::Exit { .. } | What::Other => {}
+            What::Start | What::Running | What::Calls { .. } | What::Other => {}
         }
         Ok(())
     }

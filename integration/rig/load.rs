@@ -7,6 +7,7 @@ use std::{
 
 use aws_sdk_kinesis::{Client, error::ProvideErrorMetadata as _, primitives::Blob, types::PutRecordsRequestEntry};
 use shardkeeper::{
+    limits::PUT_RECORDS_MAX_RECORDS,
     task::{Spawner, Task},
     types::{SequenceNumber, ShardId},
 };
@@ -97,7 +98,15 @@ impl Producer {
                 .build()
                 .expect("key and data are set")
         });
-        let request = self.client.put_records().stream_name(&self.stream).set_records(Some(entries.collect()));
+        let entries: Vec<_> = entries.collect();
+        for entries in entries.chunks(PUT_RECORDS_MAX_RECORDS) {
+            self.put(entries.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, entries: Vec<PutRecordsRequestEntry>) -> Result<(), String> {
+        let request = self.client.put_records().stream_name(&self.stream).set_records(Some(entries));
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) if error.code() == Some("ResourceInUseException") => return Ok(()),

@@ -10,7 +10,7 @@ mod until;
 mod worker;
 
 pub(crate) use events::{Event, What};
-pub(crate) use fleet::Fleet;
+pub(crate) use fleet::{Fleet, now};
 pub(crate) use history::{Batch, History, Tenure};
 pub(crate) use load::{Load, LoadPlan, PutRecord};
 pub(crate) use process::{Finished, Process, Signal};

@@ -6,7 +6,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use super::{Event, Process, Result, Server, events::EventLog};
+use super::{Event, Process, Result, Server, What, events::EventLog, fleet::now};
 
 /// Tells the executable to be a worker.
 const ROLE: &str = "SHARDKEEPER_INTEGRATION_ROLE";
@@ -73,7 +73,7 @@ impl WorkerProcess {
             command.arg("--table").arg(format!("sqlite:{}", file.display()));
         }
         command.args(&spec.flags);
-        let started = super::fleet::now();
+        let started = now();
         let process = Process::spawn(name, command, dir)?;
         Ok(Self { id: id.to_owned(), process, started, log: EventLog::new(events) })
     }
@@ -81,5 +81,14 @@ impl WorkerProcess {
     /// Everything it has written so far.
     pub(crate) fn events(&mut self) -> Result<&[Event]> {
         self.log.read()
+    }
+
+    /// Whether it does the housekeeping of the fleet, by its latest word.
+    pub(crate) fn leads(&mut self) -> Result<bool> {
+        let latest = self.events()?.iter().rev().find_map(|event| match event.what {
+            What::Calls { leading, .. } => Some(leading),
+            _ => None,
+        });
+        Ok(latest.unwrap_or(false))
     }
 }

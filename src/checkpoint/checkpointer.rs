@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    lease::{PendingCheckpoint, coordinator::LeaseHandle},
+    lease::{PendingCheckpoint, coordinator::{LeaseHandle, WeakLeaseHandle}},
     types::{Checkpoint, ExtendedSequenceNumber},
 };
 
@@ -45,14 +45,14 @@ struct Inner {
 
 #[derive(Debug)]
 enum Target {
-    Lease(LeaseHandle),
+    Lease(WeakLeaseHandle),
     #[cfg(feature = "test-util")]
     Log(CheckpointLog),
 }
 
 impl Checkpointer {
-    pub(crate) fn new(handle: LeaseHandle, start: Checkpoint) -> Self {
-        Self::with_target(Target::Lease(handle), start)
+    pub(crate) fn new(handle: &LeaseHandle, start: Checkpoint) -> Self {
+        Self::with_target(Target::Lease(handle.downgrade()), start)
     }
 
     fn with_target(target: Target, start: Checkpoint) -> Self {
@@ -140,7 +140,7 @@ impl Checkpointer {
         let _one_at_a_time = self.0.writing.lock().await;
         let pending = PendingCheckpoint { checkpoint, state };
         match &self.0.target {
-            Target::Lease(handle) => handle.prepare(pending).await?,
+            Target::Lease(handle) => handle.upgrade()?.prepare(pending).await?,
             #[cfg(feature = "test-util")]
             Target::Log(log) => log.prepared(pending),
         }
@@ -173,7 +173,7 @@ impl Checkpointer {
             return Ok(());
         }
         match &self.0.target {
-            Target::Lease(handle) => handle.checkpoint(checkpoint).await?,
+            Target::Lease(handle) => handle.upgrade()?.checkpoint(checkpoint).await?,
             #[cfg(feature = "test-util")]
             Target::Log(log) => log.written(checkpoint),
         }
@@ -198,6 +198,11 @@ impl Checkpointer {
     }
 
     /// Waits until something is acknowledged and not yet durable.
+    /// Notes what the last write of the tenure has made durable.
+    pub(crate) fn surrendered_at(&self, checkpoint: Checkpoint) {
+        self.progress(|p| p.written(checkpoint));
+    }
+
     pub(super) async fn progress_made(&self) {
         while self.progress(|p| p.due()).is_none() {
             self.0.acknowledged.notified().await;

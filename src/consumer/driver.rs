@@ -60,7 +60,7 @@ struct Driver {
 impl Driver {
     fn new(context: StreamContext, held: HeldLease, status: StatusCell) -> Self {
         let HeldLease { lease, handle } = held;
-        let checkpointer = Checkpointer::new(handle.clone(), lease.checkpoint);
+        let checkpointer = Checkpointer::new(&handle, lease.checkpoint);
         let gauge = Gauge::default();
         status.attach(&checkpointer, &gauge);
         Self {
@@ -327,7 +327,12 @@ impl Driver {
         self.stop_working();
         let last = self.context.config.checkpoint_interval.map(|_| self.checkpointer.acknowledged());
         match self.flow.handle.surrender(last).await {
-            Ok(()) => Event::Written,
+            Ok(()) => {
+                if let Some(last) = last {
+                    self.checkpointer.surrendered_at(last);
+                }
+                Event::Written
+            }
             Err(error) => {
                 if error.kind() != ErrorKind::LeaseLost {
                     tracing::warn!(%error, "it is unknown whether the lease was given up; it is not used any more");
@@ -356,6 +361,10 @@ impl Driver {
         tokio::pin!(write);
         loop {
             match self.flow.race(&mut write).await {
+                Ok(Event::Written) => {
+                    self.checkpointer.surrendered_at(Checkpoint::ShardEnd);
+                    return Event::Written;
+                }
                 Ok(event) => return event,
                 // All records are processed: the end is better written than handed over.
                 Err(Event::StopRequested) => {}
@@ -397,7 +406,6 @@ impl Driver {
 
     fn finish(mut self, ending: Ending) -> ShardOutcome {
         self.flow.status.enter(ShardPhase::Finished);
-        self.flow.status.detach();
         match (ending, self.failure.take()) {
             (Ending::Lost, _) => ShardOutcome::Lost,
             (Ending::Ended, _) => ShardOutcome::Ended,
@@ -406,3 +414,7 @@ impl Driver {
         }
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "driver_test/mod.rs"]
+mod tests;

@@ -209,15 +209,6 @@ impl StatusCell {
         });
     }
 
-    /// Lets go of the lease, and keeps what is known of it.
-    pub(super) fn detach(&self) {
-        self.with(|cell| {
-            if let Some(checkpointer) = cell.checkpointer.take() {
-                cell.checkpoint = checkpointer.durable();
-            }
-        });
-    }
-
     pub(super) fn processed(&self, records: usize) {
         self.with(|cell| cell.records += records as u64);
     }

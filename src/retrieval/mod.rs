@@ -20,25 +20,6 @@ pub mod polling;
 
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
 
-/// How streams are read.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Bytes of records that are fetched and not yet processed, of all shards of the worker together; default 64 MiB.
-    /// More lets lagging shards read further ahead of slow processing. A shard with nothing buffered may always
-    /// fetch a small batch beyond it, so that none waits for the others. KCL bounds each shard for itself, by
-    /// `maxByteSize` (8 MiB).
-    pub max_buffered_bytes: u64,
-    /// How shards are polled.
-    pub polling: polling::Config,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { max_buffered_bytes: 64 * 1024 * 1024, polling: polling::Config::default() }
-    }
-}
-
 /// Records of one shard, from the checkpoint on: each once, in order.
 #[async_trait]
 pub(crate) trait RecordSource: Debug + Send {

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audit::vouches;
 use crate::{
     lease::Lease,
-    types::{Checkpoint, ChildShard, HashKeyRange, InitialPosition, Shard, ShardId, StreamIdentifier, Timestamp},
+    types::{Checkpoint, HashKeyRange, InitialPosition, Shard, ShardId, StreamIdentifier, Timestamp},
 };
 
 /// Where reading begins in shards that no lease precedes.
@@ -88,16 +88,6 @@ fn lease_of(stream: &StreamIdentifier, shard: ShardId, checkpoint: Checkpoint, p
     lease.parents = parents.iter().cloned().collect();
     lease.hash_key_range = Some(range);
     lease
-}
-
-/// The leases of the children of a shard that has ended, to be created before its row says `SHARD_END`. A child of a
-/// merge is made by whichever parent ends first; it waits for the other.
-pub(crate) fn leases_for_children(stream: &StreamIdentifier, parent: &Lease, children: &[ChildShard]) -> Vec<Lease> {
-    let child = |child: &ChildShard| Lease {
-        stream_created: parent.stream_created,
-        ..lease_of(stream, child.id.clone(), Checkpoint::TrimHorizon, &child.parents, child.hash_key_range)
-    };
-    children.iter().map(child).collect()
 }
 
 /// Leases that are not taken and not begun, but whose frozen moment is later than another's: two workers made the

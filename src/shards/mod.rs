@@ -8,7 +8,7 @@
 //! ```
 //!
 //! In normal operation ListShards is called at the first start and then seldom: the children of a shard are made by
-//! its last owner ([`leases_for_children`]), from what GetRecords said at its end. [`ShardSync`] is the safety net of
+//! its last owner, from what GetRecords said at its end. [`ShardSync`] is the safety net of
 //! the one worker that does the housekeeping.
 
 mod audit;
@@ -17,8 +17,7 @@ mod discovery;
 mod lineage;
 mod sync;
 
-pub(crate) use lineage::leases_for_children;
-pub(crate) use sync::{ShardSync, SyncReport};
+pub(crate) use sync::ShardSync;
 
 #[cfg(test)]
 mod model_test;

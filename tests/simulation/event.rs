@@ -134,34 +134,92 @@ pub(crate) enum Ending {
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    Booted { node: NodeId, slot: u32, worker: WorkerId },
-    Killed { node: NodeId },
-    Frozen { node: NodeId },
-    Resumed { node: NodeId },
-    StopAsked { node: NodeId },
-    Exited { node: NodeId, result: Result<String, String> },
+    Booted {
+        node: NodeId,
+        slot: u32,
+        worker: WorkerId,
+    },
+    Killed {
+        node: NodeId,
+    },
+    Frozen {
+        node: NodeId,
+    },
+    Resumed {
+        node: NodeId,
+    },
+    StopAsked {
+        node: NodeId,
+    },
+    Exited {
+        node: NodeId,
+        result: Result<String, String>,
+    },
     /// The nemesis strikes.
     Fault(String),
     /// All faults are off from here on.
     Healed,
     /// A producer has put records.
-    Put { shard: ShardId, records: Vec<SequenceNumber>, arrival: Timestamp },
+    Put {
+        shard: ShardId,
+        records: Vec<SequenceNumber>,
+        arrival: Timestamp,
+    },
     /// The service has shown this shard to somebody.
     ShardSeen(Shard),
     /// The service has said that the shard is closed and at its end.
-    EndSeen { shard: ShardId },
+    EndSeen {
+        shard: ShardId,
+    },
     /// A conditional write of a lease leaves a worker.
-    LeaseSent { node: NodeId, from: Lease, to: Lease },
-    LeaseCreated { node: NodeId, lease: Lease },
-    LeaseUpdated { node: NodeId, from: Lease, to: Lease },
-    LeaseDeleted { node: NodeId, from: Lease },
-    WorkerPut { node: NodeId, row: WorkerRow },
-    WorkerRenewed { node: NodeId, worker: WorkerId, version: WorkerVersion, stamp: Timestamp },
-    WorkerDeleted { node: NodeId, worker: WorkerId, version: WorkerVersion },
+    LeaseSent {
+        node: NodeId,
+        from: Lease,
+        to: Lease,
+    },
+    LeaseCreated {
+        node: NodeId,
+        lease: Lease,
+    },
+    LeaseUpdated {
+        node: NodeId,
+        from: Lease,
+        to: Lease,
+    },
+    LeaseDeleted {
+        node: NodeId,
+        from: Lease,
+    },
+    WorkerPut {
+        node: NodeId,
+        row: WorkerRow,
+    },
+    WorkerRenewed {
+        node: NodeId,
+        worker: WorkerId,
+        version: WorkerVersion,
+        stamp: Timestamp,
+    },
+    WorkerDeleted {
+        node: NodeId,
+        worker: WorkerId,
+        version: WorkerVersion,
+    },
     /// A heartbeat, or the registration that is the first one, leaves a worker.
-    HeartbeatSent { node: NodeId, version: WorkerVersion, stamp: Timestamp },
-    CallStarted { by: Served, call: Callback },
-    CallEnded { by: Served, call: Callback, ending: Ending },
+    HeartbeatSent {
+        node: NodeId,
+        version: WorkerVersion,
+        stamp: Timestamp,
+    },
+    CallStarted {
+        by: Served,
+        call: Callback,
+    },
+    CallEnded {
+        by: Served,
+        call: Callback,
+        ending: Ending,
+    },
 }
 
 impl Display for Event {
@@ -177,7 +235,9 @@ impl Display for Event {
             Self::Fault(fault) => write!(f, "     FAULT {fault}"),
             Self::Healed => write!(f, "     HEAL"),
             Self::Put { shard, records, .. } => match (records.first(), records.last()) {
-                (Some(first), Some(last)) => write!(f, "     put {} into {} from {} to {}", records.len(), Short(shard), Tail(*first), Tail(*last)),
+                (Some(first), Some(last)) => {
+                    write!(f, "     put {} into {} from {} to {}", records.len(), Short(shard), Tail(*first), Tail(*last))
+                }
                 _ => Ok(()),
             },
             Self::ShardSeen(shard) => {

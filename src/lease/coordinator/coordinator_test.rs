@@ -233,6 +233,23 @@ async fn children_are_read_on_by_the_parents_owner_and_wait_for_the_other_parent
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_merged_child_is_not_made_before_its_other_parent_has_a_lease() {
+    let table = table_with(1).await;
+    let a = member(&table, "a", 1);
+    until("taken", Duration::from_secs(2), || a.keys().len() == 1).await;
+    let parents = [ShardId::from_index(0), ShardId::from_index(5)];
+    let child = ChildShard { id: ShardId::from_index(6), parents: parents.to_vec(), hash_key_range: HashKeyRange::FULL };
+    a.lease(&LeaseKey::of(&stream(), &parents[0])).end_shard(vec![child.clone()]).await.expect("held");
+    let child_key = LeaseKey::of(&stream(), &child.id);
+    assert_eq!(table.get_lease(&child_key).await.expect("in memory"), None, "shard 5 is still to be read by the owner of its own parent");
+    let other = Lease::new(&stream(), parents[1].clone(), Checkpoint::TrimHorizon);
+    assert_eq!(table.create_lease(&other).await.expect("in memory"), WriteOutcome::Applied);
+    until("taken", Duration::from_secs(5), || a.keys().contains(&other.key)).await;
+    a.lease(&other.key).end_shard(vec![child]).await.expect("held");
+    until("child held", Duration::from_secs(1), || a.keys().contains(&child_key)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_living_namesake_is_refused_by_name() {
     let table = table_with(1).await;
     let a = member(&table, "a", 1);

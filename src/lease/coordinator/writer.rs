@@ -143,7 +143,14 @@ impl LeaseWriter {
     async fn end_shard(&mut self, children: &[ChildShard]) -> Result<()> {
         let mut gained = Vec::new();
         let mut waiting = Vec::new();
+        let mut later = 0;
         for child in children {
+            if !self.other_parents_have_leases(child).await? {
+                // That parent is still to be read itself. Its last owner makes the child's lease: were it made now, the
+                // missing row would pass for one that is finished and cleaned up.
+                later += 1;
+                continue;
+            }
             match self.create_child(child).await? {
                 Created::Owned(lease) => gained.push(lease),
                 Created::Free => {}
@@ -153,7 +160,7 @@ impl LeaseWriter {
         let ids: Vec<_> = children.iter().map(|c| c.id.clone()).collect();
         self.write(self.life.outfit.config.lease_duration, |row, id| row.ended(id, ids.iter().cloned())).await?;
         tracing::info!(worker_id = %self.life.me(), lease_key = %self.current.key, children = ids.len(), "shard ended");
-        let any_free = gained.len() + waiting.len() < children.len();
+        let any_free = gained.len() + waiting.len() + later < children.len();
         for lease in gained {
             self.life.hold(lease).await;
         }
@@ -164,6 +171,17 @@ impl LeaseWriter {
             self.life.request_plan().await;
         }
         Ok(())
+    }
+
+    async fn other_parents_have_leases(&self, child: &ChildShard) -> Result<bool> {
+        let outfit = &self.life.outfit;
+        for parent in child.parents.iter().filter(|parent| **parent != self.current.shard_id) {
+            let key = self.current.sibling_key(parent);
+            if outfit.call(outfit.table.get_lease(&key)).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Makes a child's row, owned by this worker so that reading goes on at once, unless the worker is leaving.

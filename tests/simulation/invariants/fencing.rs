@@ -18,9 +18,7 @@ impl Invariant for Fencing {
 
     fn judge(&mut self, history: &History, event: &Event) -> Result<(), String> {
         match event {
-            Event::LeaseCreated { lease, .. } if history.rows.contains_key(&lease.key) => {
-                Err(format!("{} replaces a row", Row(lease)))
-            }
+            Event::LeaseCreated { lease, .. } if history.rows.contains_key(&lease.key) => Err(format!("{} replaces a row", Row(lease))),
             Event::LeaseUpdated { node, from, to } => updated(history, *node, from, to),
             Event::LeaseDeleted { from, .. } => match history.rows.get(&from.key) {
                 Some(row) if row.counter == from.counter => deleted(history, row),

@@ -1,0 +1,42 @@
+//! Real processes on this machine: fleets of workers against the local server, and what happens to bad input.
+//!
+//! ```text
+//! cargo test --test integration                    # everything but what needs a network
+//! cargo test --test integration fleet              # by name
+//! INTEROP=1 cargo test --test integration boto3    # installs boto3 from PyPI into a temporary directory
+//! ```
+
+mod bad_input;
+mod boto3;
+mod check;
+mod fleet;
+#[path = "../examples/peer_consumer/peer/mod.rs"]
+mod peer;
+#[allow(dead_code, unused_imports, reason = "the fleet benchmark uses the other half")]
+mod rig;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    if let Some(code) = rig::run_as_worker() {
+        return code;
+    }
+    let mut trials = vec![trial("fleet_dynamodb", fleet::dynamodb), trial("fleet_sqlite", fleet::sqlite)];
+    trials.extend(bad_input::trials());
+    trials.extend(check::trials());
+    trials.push(boto3::trial_if_asked());
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A scenario as a test, on a runtime of its own.
+fn trial<F>(name: &str, scenario: fn() -> F) -> Trial
+where
+    F: Future<Output = rig::Result> + 'static,
+{
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(scenario()).map_err(|error| Failed::from(error.to_string()))
+    })
+}

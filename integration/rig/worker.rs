@@ -1,0 +1,94 @@
+//! A worker in a process of its own: this executable again, in another role.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use super::{Event, Process, Result, Server, What, events::EventLog, fleet::now};
+
+/// Tells the executable to be a worker.
+const ROLE: &str = "SHARDKEEPER_INTEGRATION_ROLE";
+
+/// Runs as worker if the environment says so: the code of `examples/peer_consumer`.
+pub(crate) fn run_as_worker() -> Option<ExitCode> {
+    std::env::var_os(ROLE)?;
+    // The end of stdin is the end of the process that started this one; nobody is left to stop this one then.
+    std::thread::spawn(|| {
+        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        std::process::exit(3);
+    });
+    Some(crate::peer::main(std::env::args_os()))
+}
+
+/// Where a fleet keeps its leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LeaseTableKind {
+    DynamoDb,
+    Sqlite(PathBuf),
+}
+
+/// How workers of a fleet are started.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerSpec {
+    pub(crate) stream: String,
+    pub(crate) app: String,
+    pub(crate) table: LeaseTableKind,
+    pub(crate) flags: Vec<String>,
+}
+
+impl WorkerSpec {
+    pub(crate) fn new(stream: &str, table: LeaseTableKind) -> Self {
+        Self { stream: stream.to_owned(), app: "fleet".to_owned(), table, flags: Vec::new() }
+    }
+
+    /// Adds flags of `peer_consumer`.
+    pub(crate) fn flags<const N: usize>(mut self, flags: [&str; N]) -> Self {
+        self.flags.extend(flags.map(str::to_owned));
+        self
+    }
+}
+
+/// A running worker and its events.
+#[derive(Debug)]
+pub(crate) struct WorkerProcess {
+    pub(crate) id: String,
+    pub(crate) process: Process,
+    /// When it was started, milliseconds since the epoch.
+    pub(crate) started: i64,
+    log: EventLog,
+}
+
+impl WorkerProcess {
+    /// Starts a worker. `name` names its files, and is its worker id unless `id` is another.
+    pub(crate) fn start(name: &str, id: &str, spec: &WorkerSpec, server: &Server, dir: &Path) -> Result<Self> {
+        let events = dir.join(format!("{name}.jsonl"));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(ROLE, "worker").env("AWS_EC2_METADATA_DISABLED", "true");
+        command.args(["--stream", &spec.stream, "--app", &spec.app, "--worker", id]);
+        command.args(["--kinesis-endpoint", &server.kinesis_endpoint, "--dynamodb-endpoint", &server.dynamodb_endpoint]);
+        command.arg("--events").arg(&events);
+        if let LeaseTableKind::Sqlite(file) = &spec.table {
+            command.arg("--table").arg(format!("sqlite:{}", file.display()));
+        }
+        command.args(&spec.flags);
+        let started = now();
+        let process = Process::spawn(name, command, dir)?;
+        Ok(Self { id: id.to_owned(), process, started, log: EventLog::new(events) })
+    }
+
+    /// Everything it has written so far.
+    pub(crate) fn events(&mut self) -> Result<&[Event]> {
+        self.log.read()
+    }
+
+    /// Whether it does the housekeeping of the fleet, by its latest word.
+    pub(crate) fn leads(&mut self) -> Result<bool> {
+        let latest = self.events()?.iter().rev().find_map(|event| match event.what {
+            What::Calls { leading, .. } => Some(leading),
+            _ => None,
+        });
+        Ok(latest.unwrap_or(false))
+    }
+}

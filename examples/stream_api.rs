@@ -1,5 +1,7 @@
 //! The same engine as a stream of shards, each a stream of batches: `cargo run --example stream_api`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::StreamExt;
 use shardkeeper::{
     local::{CreateStream, LocalKinesis, PutEntry},
@@ -22,20 +24,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let running = tokio::spawn(worker.run());
 
     // Shards side by side, the batches of each in order.
-    let stop = handle.clone();
-    let reading = shards.for_each_concurrent(None, move |mut shard| {
-        let stop = stop.clone();
-        async move {
-            while let Some(batch) = shard.next().await {
-                println!("{}: {} records", shard.shard_id(), batch.records().len());
-                batch.acknowledge();
-                if stop.status().shards.iter().map(|s| s.records).sum::<u64>() >= 100 {
-                    stop.shutdown();
+    let read = AtomicUsize::new(0);
+    shards
+        .for_each_concurrent(None, |mut shard| {
+            let (read, handle) = (&read, &handle);
+            async move {
+                while let Some(batch) = shard.next().await {
+                    let records = batch.records().len();
+                    println!("{}: {records} records", shard.shard_id());
+                    batch.acknowledge();
+                    if read.fetch_add(records, Ordering::Relaxed) + records == 200 {
+                        handle.shutdown();
+                    }
                 }
             }
-        }
-    });
-    reading.await;
+        })
+        .await;
     println!("{} records processed", running.await??.records);
     Ok(())
 }

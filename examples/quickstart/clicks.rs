@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shardkeeper::{
-    local::{LocalKinesis, PutEntry, PutOutcome},
-    processor::{BoxError, InitializationInput, LeaseLostInput, ProcessRecordsInput, RecordProcessor, ShardEndedInput, ShutdownRequestedInput},
+    local::{LocalKinesis, PutEntry},
+    processor::{
+        BoxError, InitializationInput, LeaseLostInput, ProcessRecordsInput, RecordProcessor, ShardEndedInput, ShutdownRequestedInput,
+    },
     stream::StreamReference,
     types::SequenceNumber,
 };
@@ -16,7 +18,13 @@ const USERS: u32 = 500;
 const PAGES: [&str; 5] = ["/", "/search", "/product/17", "/cart", "/checkout"];
 
 /// Puts `rate` clicks a second until told to stop. A refused record is put again, and the user's later clicks wait for it.
-pub async fn produce(kinesis: LocalKinesis, stream: StreamReference, ledger: Ledger, rate: usize, stop: tokio_util::sync::CancellationToken) {
+pub async fn produce(
+    kinesis: LocalKinesis,
+    stream: StreamReference,
+    ledger: Ledger,
+    rate: usize,
+    stop: tokio_util::sync::CancellationToken,
+) {
     let tick = Duration::from_millis(20);
     let per_tick = rate * tick.as_millis() as usize / 1000;
     let mut timer = tokio::time::interval(tick);
@@ -33,7 +41,10 @@ pub async fn produce(kinesis: LocalKinesis, stream: StreamReference, ledger: Led
             batch.push(Click { user: next_user, number, page: PAGES[(number % 5) as usize].to_owned() });
         }
         while !batch.is_empty() {
-            let entries = batch.iter().map(|click| PutEntry::new(format!("user-{}", click.user), serde_json::to_vec(click).expect("plain data"))).collect();
+            let entries = batch
+                .iter()
+                .map(|click| PutEntry::new(format!("user-{}", click.user), serde_json::to_vec(click).expect("plain data")))
+                .collect();
             let outcomes = match kinesis.put_records(&stream, entries) {
                 Ok(outcomes) => outcomes,
                 Err(_) => {
@@ -44,8 +55,8 @@ pub async fn produce(kinesis: LocalKinesis, stream: StreamReference, ledger: Led
             let mut refused = Vec::new();
             for (click, outcome) in batch.into_iter().zip(outcomes) {
                 match outcome {
-                    PutOutcome::Put(receipt) => ledger.put(receipt.shard_id, receipt.sequence_number),
-                    PutOutcome::Failed { .. } => refused.push(click),
+                    Ok(receipt) => ledger.put(receipt.shard_id, receipt.sequence_number),
+                    Err(_) => refused.push(click),
                 }
             }
             if !refused.is_empty() {

@@ -145,7 +145,8 @@ impl Ledger {
     /// Put records that were never delivered.
     pub fn undelivered(&self) -> u64 {
         let entries = self.entries();
-        let missing = entries.put.iter().map(|(shard, all)| all.iter().filter(|s| !entries.delivered.contains_key(&(shard.clone(), **s))).count());
+        let missing =
+            entries.put.iter().map(|(shard, all)| all.iter().filter(|s| !entries.delivered.contains_key(&(shard.clone(), **s))).count());
         missing.sum::<usize>() as u64
     }
 }

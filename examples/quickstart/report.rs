@@ -28,10 +28,16 @@ pub fn print(ledger: &Ledger, total: Duration, workers: &[(char, &str)]) -> bool
         ),
         check(entries.out_of_order == 0, format!("out of order in a shard  {}", entries.out_of_order)),
         check(entries.user_order_broken == 0, format!("out of order for a user  {} (across splits and merges)", entries.user_order_broken)),
-        check(unseen == 0, format!("shards seen              {} of {}", shards.len() - unseen.min(shards.len()), entries.put.len().max(shards.len()))),
+        check(
+            unseen == 0,
+            format!("shards seen              {} of {}", shards.len() - unseen.min(shards.len()), entries.put.len().max(shards.len())),
+        ),
     ];
 
-    println!("\nRecords put {}, delivered {} ({} puts were repeated because of the shard's write limit)\n", entries.put_count, entries.delivered_count, entries.put_retries);
+    println!(
+        "\nRecords put {}, delivered {} ({} puts were repeated because of the shard's write limit)\n",
+        entries.put_count, entries.delivered_count, entries.put_retries
+    );
     for check in &checks {
         println!("  {}  {}", if check.holds { "ok  " } else { "FAIL" }, check.text);
     }
@@ -48,14 +54,26 @@ pub fn print(ledger: &Ledger, total: Duration, workers: &[(char, &str)]) -> bool
             End::Lost => "lost",
             End::HandedOver | End::ShardEnded => "planned",
         };
-        println!("  {:5.1} s  {}  {} to {}  {how:8} {:6.0} ms", until.as_secs_f64(), old.shard, old.worker, next.worker, pause.as_secs_f64() * 1000.0);
+        println!(
+            "  {:5.1} s  {}  {} to {}  {how:8} {:6.0} ms",
+            until.as_secs_f64(),
+            old.shard,
+            old.worker,
+            next.worker,
+            pause.as_secs_f64() * 1000.0
+        );
         if end == End::HandedOver {
             pauses.push(pause);
         }
     }
     pauses.sort_unstable();
     if let Some(median) = pauses.get(pauses.len() / 2) {
-        println!("  planned: {} moves, median pause {:.0} ms, longest {:.0} ms", pauses.len(), median.as_secs_f64() * 1000.0, pauses[pauses.len() - 1].as_secs_f64() * 1000.0);
+        println!(
+            "  planned: {} moves, median pause {:.0} ms, longest {:.0} ms",
+            pauses.len(),
+            median.as_secs_f64() * 1000.0,
+            pauses[pauses.len() - 1].as_secs_f64() * 1000.0
+        );
     }
 
     println!("\nShare of each worker");

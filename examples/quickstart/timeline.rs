@@ -23,7 +23,12 @@ pub fn text(tenures: &[Tenure], total: Duration) -> String {
     for (shard, tenures) in by_shard(tenures) {
         let first = tenures.iter().map(|t| column(t.from)).min().unwrap_or(0);
         let mut row = vec![' '; COLUMNS];
-        let over = tenures.iter().filter_map(|t| t.until.filter(|(_, end)| *end == End::ShardEnded)).map(|(at, _)| column(at)).max().unwrap_or(COLUMNS);
+        let over = tenures
+            .iter()
+            .filter_map(|t| t.until.filter(|(_, end)| *end == End::ShardEnded))
+            .map(|(at, _)| column(at))
+            .max()
+            .unwrap_or(COLUMNS);
         row[first.min(COLUMNS - 1)..over.max(first).min(COLUMNS)].fill('.');
         for tenure in tenures {
             let until = tenure.until.map_or(COLUMNS, |(at, _)| column(at)).min(COLUMNS);
@@ -48,7 +53,11 @@ pub fn svg(tenures: &[Tenure], total: Duration) -> String {
     let height = ROW * (rows.len() as f64 + 2.0);
     let x = |at: Duration| LEFT + WIDTH * at.as_secs_f64() / total.as_secs_f64();
     let mut out = String::new();
-    let _ = writeln!(out, r#"<svg xmlns="http://www.w3.org/2000/svg" width="{}" height="{height}" font-family="monospace" font-size="13">"#, LEFT + WIDTH + 20.0);
+    let _ = writeln!(
+        out,
+        r#"<svg xmlns="http://www.w3.org/2000/svg" width="{}" height="{height}" font-family="monospace" font-size="13">"#,
+        LEFT + WIDTH + 20.0
+    );
     let _ = writeln!(out, r##"<rect width="100%" height="100%" fill="#ffffff"/>"##);
     for (i, (shard, tenures)) in rows.iter().enumerate() {
         let y = ROW * (i as f64 + 0.5);
@@ -76,7 +85,8 @@ pub fn svg(tenures: &[Tenure], total: Duration) -> String {
                 until.as_secs_f64()
             );
             if width > 14.0 {
-                let _ = writeln!(out, r##"<text x="{:.1}" y="{:.0}" fill="#ffffff">{}</text>"##, x(tenure.from) + 4.0, y + 15.0, tenure.worker);
+                let _ =
+                    writeln!(out, r##"<text x="{:.1}" y="{:.0}" fill="#ffffff">{}</text>"##, x(tenure.from) + 4.0, y + 15.0, tenure.worker);
             }
         }
     }

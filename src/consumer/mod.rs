@@ -2,17 +2,30 @@
 //!
 //! Data in: a held lease, batches of a `RecordSource`. Data out: calls of user code, checkpoints through the lease.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    error::Error,
-    lease::{LeaseKey, coordinator::HeldLease},
+    clock::SharedClock,
+    error::{Error, ErrorKind, Result},
     processor::RecordProcessorFactory,
     random::Randomness,
+    retrieval::{ByteBudget, polling},
     retry::RetryConfig,
     stream::{StreamClient, StreamReference},
     task::Spawner,
+    types::WorkerId,
 };
+
+mod calls;
+mod driver;
+mod flow;
+mod state;
+mod status;
+
+pub use status::{ShardPhase, ShardStatus};
+
+pub(crate) use driver::run_shard;
+pub(crate) use status::StatusCell;
 
 /// How shards are consumed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -26,6 +39,9 @@ pub struct Config {
     /// How long a shard that is to move or stop may take to finish the batch in hand and flush; default 30 s. Then
     /// it moves from its last checkpoint.
     pub drain_timeout: Duration,
+    /// How long a call of user code may run on after its lease was lost, and how long `lease_lost` may take; default
+    /// 10 s. Then the call is dropped. Until then this worker does not take the shard again.
+    pub lease_lost_timeout: Duration,
     /// How often a child shard looks whether its parents have ended, when no signal comes; default 2 s.
     pub parent_poll_interval: Duration,
 }
@@ -40,18 +56,50 @@ impl Default for Config {
                 max_delay: Duration::from_secs(5),
             },
             drain_timeout: Duration::from_secs(30),
+            lease_lost_timeout: Duration::from_secs(10),
             parent_poll_interval: Duration::from_secs(2),
         }
+    }
+}
+
+impl Config {
+    /// Checks ranges and relations.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the fields and their values.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
+        if self.checkpoint_interval.is_some_and(|interval| interval.is_zero()) {
+            return bad("checkpoint_interval is zero: leave it out to write checkpoints by hand, or give 100 ms or more".to_owned());
+        }
+        if self.processor_retry.max_attempts == Some(0) {
+            return bad("processor_retry.max_attempts is 0: the first attempt counts, give 1 or more".to_owned());
+        }
+        if self.processor_retry.max_delay < self.processor_retry.min_delay {
+            return bad(format!(
+                "processor_retry.max_delay ({:?}) is shorter than min_delay ({:?})",
+                self.processor_retry.max_delay, self.processor_retry.min_delay
+            ));
+        }
+        if self.parent_poll_interval.is_zero() {
+            return bad("parent_poll_interval is zero: give 100 ms or more".to_owned());
+        }
+        Ok(())
     }
 }
 
 /// What all shards of one stream in one worker share.
 #[derive(Clone)]
 pub(crate) struct StreamContext {
+    pub(crate) worker: WorkerId,
     pub(crate) stream: StreamReference,
     pub(crate) client: Arc<dyn StreamClient>,
     pub(crate) factory: Arc<dyn RecordProcessorFactory>,
     pub(crate) config: Config,
+    pub(crate) polling: polling::Config,
+    /// Shared by all shards of the worker.
+    pub(crate) budget: ByteBudget,
+    pub(crate) clock: SharedClock,
     pub(crate) random: Randomness,
     /// Where fetching and user code run.
     pub(crate) spawner: Spawner,
@@ -66,6 +114,7 @@ pub(crate) enum ShardOutcome {
     Ended,
     /// Another worker has it.
     Lost,
-    /// User code failed for good, or the shard cannot be read: the lease was kept until the worker was told to stop.
+    /// User code failed for good, or the shard could not be read: the lease was kept until the worker was told to stop,
+    /// and then surrendered with the last checkpoint.
     Failed(Error),
 }

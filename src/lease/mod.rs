@@ -1,6 +1,6 @@
 //! Leases: which worker owns which shard, kept in a table that all workers share.
 //!
-//! [`model`] has the rows and their transitions, [`LeaseTable`] is the table, `coordinator` is the service that
+//! `model` has the rows and their transitions, [`LeaseTable`] is the table, `coordinator` is the service that
 //! renews, takes, hands over and loses leases.
 
 mod model;

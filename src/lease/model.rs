@@ -22,7 +22,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::Signal;
-use crate::types::{Checkpoint, ChildShard, HashKeyRange, InstanceId, InvalidText, ShardId, StreamIdentifier, Timestamp, WorkerId, text_id};
+use crate::types::{
+    Checkpoint, ChildShard, HashKeyRange, InstanceId, InvalidText, ShardId, StreamIdentifier, Timestamp, WorkerId, text_id,
+};
 
 text_id! {
     /// Primary key of a lease row: the shard id, or `<account>:<stream>:<epoch>:<shard id>` in a table of many streams.

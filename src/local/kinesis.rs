@@ -8,9 +8,12 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::model::{
-    Config, CreateStream, ListShards, ListStreams, Model, PutEntry, PutOutcome, PutReceipt, ServiceError, StreamPage, StreamSummary,
-    StreamsPage, UpdatedShardCount,
+use super::{
+    keeper::Keeper,
+    model::{
+        Config, CreateStream, ListShards, ListStreams, Model, PutEntry, PutOutcome, PutReceipt, ServiceError, ServiceErrorCode, StreamPage,
+        StreamSummary, StreamsPage, UpdatedShardCount, change::Change,
+    },
 };
 use crate::{
     clock::{SharedClock, SystemClock},
@@ -54,11 +57,39 @@ pub struct LocalKinesis {
 }
 
 struct Shared {
-    model: Mutex<Model>,
+    state: Mutex<State>,
     clock: SharedClock,
     label: String,
     /// Lease tables in memory, by application.
     lease_tables: Mutex<BTreeMap<String, MemoryLeaseTable>>,
+}
+
+struct State {
+    model: Model,
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    keeper: Box<dyn Keeper>,
+    /// Changes that could not be written yet.
+    unsaved: Vec<Change>,
+}
+
+impl State {
+    /// Writes what changed. Without an error, nothing is left unwritten.
+    fn save(&mut self) -> ServiceResult<()> {
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        kept.unsaved.append(&mut self.model.take_changes());
+        if kept.unsaved.is_empty() {
+            return Ok(());
+        }
+        kept.keeper.save(&self.model, &kept.unsaved).map_err(|error| {
+            tracing::error!(error = format!("{error:#}"), "the local stream could not be written");
+            ServiceError::new(ServiceErrorCode::InternalFailure, format!("{error:#}"))
+        })?;
+        kept.unsaved.clear();
+        Ok(())
+    }
 }
 
 impl LocalKinesis {
@@ -72,27 +103,51 @@ impl LocalKinesis {
     #[must_use]
     pub fn new(config: Config, clock: SharedClock, randomness: Randomness) -> Self {
         let label = format!("local Kinesis in memory ({})", config.region);
-        Self { shared: Arc::new(Shared { model: Mutex::new(Model::new(config, randomness)), clock, label, lease_tables: Mutex::default() }) }
+        Self::with(State { model: Model::new(config, randomness), kept: None }, clock, label)
     }
 
-    fn model(&self) -> MutexGuard<'_, Model> {
+    /// The account kept in this directory, in a SQLite file that is made when missing; one process at a time may have it
+    /// open. What a call answered survives the end of the process. Settings are not kept: they are what is passed here.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the directory cannot be written, another process has it open, or its file is something else;
+    /// the message names the path and the fix.
+    #[cfg(feature = "sqlite")]
+    pub fn open(data_dir: impl AsRef<std::path::Path>, config: Config, clock: SharedClock, randomness: Randomness) -> Result<Self> {
+        let label = format!("local Kinesis in {} ({})", data_dir.as_ref().display(), config.region);
+        let (store, model) = super::store::Store::open(data_dir.as_ref(), config, randomness)?;
+        Ok(Self::with(State { model, kept: Some(Kept { keeper: Box::new(store), unsaved: Vec::new() }) }, clock, label))
+    }
+
+    fn with(state: State, clock: SharedClock, label: String) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), clock, label, lease_tables: Mutex::default() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         // A panic inside the model is a bug that its tests report; the state it leaves is still the best there is.
-        self.shared.model.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read<T>(&self, call: impl FnOnce(&mut Model, Timestamp) -> ServiceResult<T>) -> ServiceResult<T> {
-        let mut model = self.model();
-        call(&mut model, self.shared.clock.now())
+        let mut state = self.state();
+        let answer = call(&mut state.model, self.shared.clock.now());
+        // A read may drop what left retention; if that cannot be written now, the next write tries again.
+        drop(state.save());
+        answer
     }
 
     fn write<T>(&self, call: impl FnOnce(&mut Model, Timestamp) -> ServiceResult<T>) -> ServiceResult<T> {
-        self.read(call)
+        let mut state = self.state();
+        state.save()?;
+        let answer = call(&mut state.model, self.shared.clock.now());
+        state.save()?;
+        answer
     }
 
     /// The account's settings.
     #[must_use]
     pub fn config(&self) -> Config {
-        self.model().config().clone()
+        self.state().model.config().clone()
     }
 
     /// The lease table in memory that workers of `application` on this stream share.
@@ -102,7 +157,12 @@ impl LocalKinesis {
         tables.entry(application.to_owned()).or_default().clone()
     }
 
-    /// The model's clock.
+    /// Changes the settings from the next call on, for all handles of this account.
+    pub fn configure(&self, change: impl FnOnce(&mut Config)) {
+        change(self.state().model.config_mut());
+    }
+
+    /// The present moment of the account's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.shared.clock.now()

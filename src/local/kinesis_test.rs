@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     clock::TokioClock,
-    local::{Delays, Limits, Quirks},
+    local::{Delays, Limits},
     stream::conformance::{CASES, LONG_CASES, Suite},
 };
 

@@ -9,10 +9,13 @@
 
 #[cfg(feature = "test-util")]
 mod control;
+mod keeper;
 mod kinesis;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "sqlite")]
+mod store;
 mod worker;
 
 pub use kinesis::LocalKinesis;

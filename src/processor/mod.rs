@@ -5,8 +5,8 @@ mod shard_stream;
 
 use async_trait::async_trait;
 
-pub use shard_stream::{Batch, ShardStream, ShardStreamFactory, ShardStreams, shard_streams};
 pub use input::{InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownRequestedInput};
+pub use shard_stream::{Batch, ShardStream, ShardStreamFactory, ShardStreams, shard_streams};
 
 /// Any error of user code.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;

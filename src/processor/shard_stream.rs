@@ -117,7 +117,7 @@ impl Batch {
     /// Says that the batch is processed: it may be check-pointed.
     pub fn acknowledge(self) {
         // The shard may have been lost meanwhile; then the batch counts for its next owner.
-        drop(self.done.send(()));
+        let _ = self.done.send(());
     }
 }
 
@@ -130,12 +130,8 @@ struct Forward {
 impl RecordProcessor for Forward {
     async fn initialize(&mut self, input: InitializationInput<'_>) -> Result<(), BoxError> {
         let (sender, batches) = mpsc::channel(1);
-        let shard = ShardStream {
-            shard_id: input.shard_id.clone(),
-            checkpoint: input.checkpoint,
-            fencing_token: input.fencing_token,
-            batches,
-        };
+        let shard =
+            ShardStream { shard_id: input.shard_id.clone(), checkpoint: input.checkpoint, fencing_token: input.fencing_token, batches };
         self.shards.send(shard).await.map_err(|_| "the stream of shards was dropped while the worker runs")?;
         self.batches = Some(sender);
         Ok(())

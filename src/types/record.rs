@@ -167,6 +167,12 @@ impl Record {
     }
 }
 
+impl From<&Record> for ExtendedSequenceNumber {
+    fn from(record: &Record) -> Self {
+        record.position()
+    }
+}
+
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Record({}, {} bytes)", self.position(), self.0.data.len())

@@ -30,7 +30,7 @@ pub struct Config {
     pub polling: polling::Config,
     /// Bytes of records that the worker may hold fetched but unprocessed, over all its shards; default 64 MiB. A shard
     /// with nothing buffered may always fetch once.
-    pub max_buffered_bytes: usize,
+    pub max_buffered_bytes: u64,
     /// How often the fleet lists all shards of a stream besides what the ends of shards tell; default 5 minutes.
     pub shard_sync_interval: std::time::Duration,
 }
@@ -257,7 +257,10 @@ impl WorkerBuilder {
             return Err(Error::new(ErrorKind::InvalidInput, "the application name must have 1 to 255 characters"));
         }
         let client = self.client.ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, "no stream to read from: call aws(&config), local(&kinesis) or stream_client(..) on the builder")
+            Error::new(
+                ErrorKind::InvalidInput,
+                "no stream to read from: call aws(&config), local(&kinesis) or stream_client(..) on the builder",
+            )
         })?;
         let table = self.table.unwrap_or_else(|| Arc::new(MemoryLeaseTable::default()));
         let random = self.random.unwrap_or_else(Randomness::from_system);

@@ -54,7 +54,7 @@ pub struct WorkerHandle {
 #[derive(Debug, Default)]
 struct Shared {
     coordinator: Mutex<Option<CoordinatorHandle>>,
-    shards: Mutex<BTreeMap<LeaseKey, Arc<StatusCell>>>,
+    shards: Mutex<BTreeMap<LeaseKey, StatusCell>>,
 }
 
 impl WorkerHandle {
@@ -78,7 +78,7 @@ impl WorkerHandle {
     #[must_use]
     pub fn status(&self) -> WorkerStatus {
         let coordination = self.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(CoordinatorHandle::status);
-        let shards = self.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).values().map(|cell| cell.snapshot()).collect();
+        let shards = self.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).values().map(StatusCell::snapshot).collect();
         WorkerStatus { worker_id: self.worker_id.clone(), coordination: coordination.unwrap_or_default(), shards }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     consumer::ShardStatus,
-    types::{Checkpoint, ShardId, WorkerId},
+    stream::StreamReference,
+    types::{ShardId, WorkerId},
 };
 
 /// How the tenure of a shard ended.
@@ -35,8 +36,8 @@ pub struct ShardReport {
 }
 
 impl ShardReport {
-    pub(super) fn new(status: &ShardStatus, checkpoint: Checkpoint, ending: ShardEnding) -> Self {
-        Self { stream: status.stream.clone(), shard_id: status.shard_id.clone(), ending, records: status.records, checkpoint: checkpoint.to_string() }
+    pub(super) fn new(stream: &StreamReference, status: ShardStatus, ending: ShardEnding) -> Self {
+        Self { stream: stream.to_string(), shard_id: status.shard_id, ending, records: status.records, checkpoint: status.checkpoint }
     }
 }
 

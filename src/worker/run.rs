@@ -22,6 +22,7 @@ use crate::{
         coordinator::{HeldLease, LeaseCoordinator, Outfit},
     },
     retrieval::ByteBudget,
+    stream::StreamReference,
     task::{Spawner, TaskFailed},
     types::StreamIdentifier,
 };
@@ -29,7 +30,7 @@ use crate::{
 /// Gained leases that wait for the run loop, which does nothing but start tasks.
 const GAINED_QUEUE: usize = 64;
 
-type Outcome = (LeaseKey, Arc<StatusCell>, std::result::Result<ShardOutcome, TaskFailed>);
+type Outcome = (LeaseKey, StreamReference, StatusCell, std::result::Result<ShardOutcome, TaskFailed>);
 
 /// Consumers by lease. A lease that was lost and won back waits until its former consumer has ended, so that one shard
 /// never has two.
@@ -191,6 +192,7 @@ impl Worker {
             .into_iter()
             .map(|stream| {
                 let context = StreamContext {
+                    worker: self.handle.worker_id().clone(),
                     stream: stream.reference,
                     client: Arc::clone(&self.client),
                     factory: Arc::clone(&self.factory),
@@ -199,7 +201,7 @@ impl Worker {
                     budget: budget.clone(),
                     random: self.random.clone(),
                     spawner: spawner.clone(),
-                    worker_id: self.handle.worker_id().clone(),
+                    clock: Arc::clone(&self.clock),
                 };
                 (stream.identifier, context)
             })
@@ -225,14 +227,14 @@ impl Consumers {
             tracing::error!(lease_key = %key, "a lease of a stream that this worker does not read; is another application using its table?");
             return;
         };
-        let cell = Arc::new(StatusCell::new(&context.stream, &held.lease));
-        cells.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), Arc::clone(&cell));
-        let spawner = context.spawner.clone();
-        let mut task = spawner.spawn("shard consumer", consumer::run_shard(context, held, Arc::clone(&cell)));
-        self.running.push(async move { (key, cell, task.join().await) }.boxed());
+        let cell = StatusCell::new(&held.lease, Arc::clone(&context.clock));
+        cells.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), cell.clone());
+        let (spawner, stream) = (context.spawner.clone(), context.stream.clone());
+        let mut task = spawner.spawn("shard consumer", consumer::run_shard(context, held, cell.clone()));
+        self.running.push(async move { (key, stream, cell, task.join().await) }.boxed());
     }
 
-    fn finish(&mut self, (key, cell, outcome): Outcome) {
+    fn finish(&mut self, (key, stream, cell, outcome): Outcome) {
         self.handle.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         let ending = match outcome {
             Ok(ShardOutcome::Surrendered) => ShardEnding::Surrendered,
@@ -241,7 +243,7 @@ impl Consumers {
             Ok(ShardOutcome::Failed(error)) => ShardEnding::Failed(format!("{error:#}")),
             Err(failed) => ShardEnding::Failed(failed.to_string()),
         };
-        self.ended.push(ShardReport::new(&cell.snapshot(), cell.checkpoint(), ending));
+        self.ended.push(ShardReport::new(&stream, cell.snapshot(), ending));
         let next = self.waiting.get_mut(&key).and_then(VecDeque::pop_front);
         if let Some(held) = next {
             self.start(held);

@@ -19,7 +19,11 @@ pub(super) struct KnownStream {
 }
 
 /// Describes each stream, so that a wrong name, region or permission is told at once and by name.
-pub(super) async fn resolve(client: &Arc<dyn StreamClient>, references: &[StreamReference], random: &Randomness) -> Result<Vec<KnownStream>> {
+pub(super) async fn resolve(
+    client: &Arc<dyn StreamClient>,
+    references: &[StreamReference],
+    random: &Randomness,
+) -> Result<Vec<KnownStream>> {
     let mut known = Vec::new();
     for reference in references {
         let description = describe(client, reference, random).await?;
@@ -48,7 +52,9 @@ async fn describe(client: &Arc<dyn StreamClient>, reference: &StreamReference, r
                 tracing::info!(stream = %reference, "the stream is being made; waiting until it is active");
             }
             Ok(description) => return Ok(description),
-            Err(error) if error.is_retryable() => tracing::warn!(stream = %reference, %error, "cannot describe the stream yet, trying again"),
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(stream = %reference, %error, "cannot describe the stream yet, trying again")
+            }
             Err(error) => return Err(error.context(format!("cannot read stream {reference}"))),
         }
         backoff.wait().await;

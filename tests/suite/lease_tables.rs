@@ -1,5 +1,6 @@
 //! Every lease table passes the conformance suite; and what is particular to each.
 
+mod broken;
 mod dynamodb;
 mod sqlite;
 

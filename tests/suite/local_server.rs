@@ -23,12 +23,17 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use shardkeeper::{
     ErrorKind,
-    clock::Clock,
+    clock::{Clock, SystemClock},
     local::{Config, CreateStream, Limits, LocalKinesis, server::LocalServer},
     random::Randomness,
-    stream::{ShardFilter, ShardIterator, ShardPosition, StreamClient, StreamReference, aws::AwsStreamClient},
+    stream::{
+        ShardFilter, ShardIterator, ShardPosition, StreamClient, StreamReference,
+        aws::AwsStreamClient,
+        conformance::{CASES, Case, Suite},
+    },
     types::{ShardId, Timestamp},
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -82,6 +87,26 @@ async fn make(sdk: &Client, name: &str, shards: i32) -> String {
     sdk.create_stream().stream_name(name).shard_count(shards).send().await.expect("created");
     let summary = sdk.describe_stream_summary().stream_name(name).send().await.expect("described");
     summary.stream_description_summary.expect("present").stream_arn
+}
+
+async fn suite_passes(limits: Limits, cases: &[Case]) {
+    let kinesis = LocalKinesis::new(Config { limits, ..Config::default() }, Arc::new(SystemClock), Randomness::seeded(3));
+    let server = LocalServer::bind(LOOPBACK, kinesis).await.expect("a free port");
+    let client = AwsStreamClient::from_builder(sdk_config(&server.endpoint_url()), Default::default());
+    Suite::new(&client, &client, "suite").run(cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_passes_the_conformance_suite() {
+    suite_passes(Limits::off(), CASES).await;
+}
+
+#[tokio::test]
+async fn the_sdk_is_throttled_beyond_the_rate() {
+    // The other cases would wait for the limits, in real time here.
+    let cases: Vec<Case> = CASES.iter().copied().filter(|case| case.name == "calls_beyond_the_rate_are_throttled").collect();
+    assert_eq!(cases.len(), 1);
+    suite_passes(Limits::enforced(), &cases).await;
 }
 
 #[tokio::test]
@@ -293,6 +318,71 @@ async fn what_the_configuration_lacks_is_named_with_its_fix() {
     let error = AwsStreamClient::new(&nowhere).describe_stream(&reference("clicks")).await.expect_err("no region");
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     assert!(error.to_string().contains("AWS_REGION"), "{error}");
+}
+
+/// Time is paused, so it jumps to the time limit once nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_never_answers_is_a_timeout() {
+    let silent = tokio::net::TcpListener::bind(LOOPBACK).await.expect("a free port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
+    let client = AwsStreamClient::from_builder(sdk_config(&endpoint), Default::default());
+    let error = client.describe_stream(&reference("clicks")).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.to_string().contains("DescribeStreamSummary on stream clicks"), "{error}");
+}
+
+#[tokio::test]
+async fn answers_that_are_none_mean_to_try_again() {
+    for (answer, kind) in [
+        ("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", ErrorKind::Unavailable),
+        ("HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\noops", ErrorKind::Unavailable),
+        ("HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n", ErrorKind::Throttled),
+        ("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n", ErrorKind::AccessDenied),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"Sha", ErrorKind::Unavailable),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{\"Sh", ErrorKind::Unavailable),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", ErrorKind::InvalidData),
+        ("", ErrorKind::Unavailable),
+    ] {
+        let listener = tokio::net::TcpListener::bind(LOOPBACK).await.expect("a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+        let mut responder = tokio::task::JoinSet::new();
+        responder.spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let mut request = [0; 16 * 1024];
+            let read = socket.read(&mut request).await.expect("a request");
+            assert!(read > 0);
+            socket.write_all(answer.as_bytes()).await.expect("written");
+        });
+        let client = AwsStreamClient::from_builder(sdk_config(&endpoint), Default::default());
+        let error = client.describe_stream(&reference("clicks")).await.expect_err(answer);
+        assert_eq!(error.kind(), kind, "{answer:?}: {error}");
+    }
+}
+
+/// The environment belongs to the process, so the test runs itself again in one that has the override set.
+#[tokio::test]
+async fn the_endpoint_override_of_the_environment_is_honoured() {
+    const CHILD: &str = "SHARDKEEPER_SUITE_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
+        let description = AwsStreamClient::new(&config).describe_stream(&reference("clicks")).await.expect("described");
+        assert_eq!(description.open_shard_count, 3);
+        return;
+    }
+    let Setup { server, sdk, .. } = setup(Limits::enforced()).await;
+    make(&sdk, "clicks", 3).await;
+    let run = tokio::process::Command::new(std::env::current_exe().expect("known"))
+        .args(["--exact", "local_server::the_endpoint_override_of_the_environment_is_honoured"])
+        .env(CHILD, "1")
+        .env("AWS_ENDPOINT_URL_KINESIS", server.endpoint_url())
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "local")
+        .env("AWS_SECRET_ACCESS_KEY", "local")
+        .kill_on_drop(true)
+        .output();
+    let run = run.await.expect("it runs");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+    assert!(String::from_utf8_lossy(&run.stdout).contains("1 passed"), "the name above is not this test's");
 }
 
 #[tokio::test]

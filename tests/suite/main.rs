@@ -1,5 +1,7 @@
 //! The ordinary integration tests of the public API, one module per topic, in one binary.
 
+mod documents;
+mod layering;
 mod lease_tables;
 mod local_command;
 mod local_server;

@@ -146,7 +146,11 @@ fn prepare(dir: &Path) -> Result<()> {
 fn open(args: &Args) -> Result<LocalKinesis> {
     let limits = if args.no_limits { Limits::off() } else { Limits::enforced() };
     let config = Config { limits, ..Config::default() };
-    Ok(LocalKinesis::new(config, Arc::new(SystemClock), Randomness::from_system()))
+    let (clock, randomness) = (Arc::new(SystemClock), Randomness::from_system());
+    match &args.data_dir {
+        Some(dir) => LocalKinesis::open(dir, config, clock, randomness),
+        None => Ok(LocalKinesis::new(config, clock, randomness)),
+    }
 }
 
 fn create_streams(kinesis: &LocalKinesis, streams: &[StreamSpec]) -> Result<()> {

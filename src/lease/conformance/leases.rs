@@ -190,9 +190,9 @@ pub async fn deletes_are_conditional(table: &dyn LeaseTable) {
 /// # Panics
 /// When the rule is broken.
 pub async fn scans_return_every_page(table: &dyn LeaseTable) {
-    const ROWS: u64 = 1500;
+    const ROWS: u64 = 700;
     initialized(table).await;
-    let state = Bytes::from(vec![7; 1400]);
+    let state = Bytes::from(vec![7; 3000]);
     stream::iter(0..ROWS)
         .for_each_concurrent(16, |index| {
             let pending = PendingCheckpoint { checkpoint: at(index), state: Some(state.clone()) };

@@ -99,6 +99,10 @@ impl Tenure {
         self.surrendering.load(Ordering::SeqCst)
     }
 
+    fn lost_error(&self) -> Error {
+        Error::new(ErrorKind::LeaseLost, format!("lease {} is no longer held by this worker", self.key))
+    }
+
     pub(crate) fn parent_has_ended(&self) {
         self.parent_ended.notify_one();
     }
@@ -117,7 +121,32 @@ pub(crate) struct LeaseHandle {
     pub(crate) commands: mpsc::Sender<Command>,
 }
 
+/// A handle that does not keep the tenure alive: when the shard's consumer is gone, its lease is given up, whatever
+/// user code has kept.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakLeaseHandle {
+    tenure: Arc<Tenure>,
+    commands: mpsc::WeakSender<Command>,
+}
+
+impl WeakLeaseHandle {
+    /// The handle, while the shard's consumer is there.
+    ///
+    /// # Errors
+    /// `LeaseLost`.
+    pub(crate) fn upgrade(&self) -> Result<LeaseHandle> {
+        match self.commands.upgrade() {
+            Some(commands) => Ok(LeaseHandle { tenure: Arc::clone(&self.tenure), commands }),
+            None => Err(self.tenure.lost_error()),
+        }
+    }
+}
+
 impl LeaseHandle {
+    pub(crate) fn downgrade(&self) -> WeakLeaseHandle {
+        WeakLeaseHandle { tenure: Arc::clone(&self.tenure), commands: self.commands.downgrade() }
+    }
+
     pub(crate) fn key(&self) -> &LeaseKey {
         &self.tenure.key
     }
@@ -247,6 +276,6 @@ impl LeaseHandle {
     }
 
     fn lost_error(&self) -> Error {
-        Error::new(ErrorKind::LeaseLost, format!("lease {} is no longer held by this worker", self.key()))
+        self.tenure.lost_error()
     }
 }

@@ -37,7 +37,9 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Result;
 
 pub use config::Config;
-pub(crate) use held::{Command, HeldLease, LeaseHandle, StopRequest, Tenure};
+#[cfg(test)]
+pub(crate) use fence::Fence;
+pub(crate) use held::{Command, HeldLease, LeaseHandle, StopRequest, Tenure, WeakLeaseHandle};
 pub(crate) use life::Outfit;
 
 use life::Life;

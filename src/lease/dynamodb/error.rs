@@ -38,14 +38,14 @@ impl Subject<'_> {
 
     /// Converts an error of one attempt. Answers of the service are reduced to code and message: raw responses and
     /// signature errors can hold what has no place in a log.
-    pub(super) fn from_sdk<E>(&self, error: SdkError<E, HttpResponse>) -> Error
+    pub(super) fn sdk_error<E>(&self, error: SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         match &error {
             SdkError::ServiceError(answer) => {
                 let meta = answer.err().meta();
-                return self.from_service(meta.code(), meta.message(), answer.raw().status().as_u16());
+                return self.service_error(meta.code(), meta.message(), answer.raw().status().as_u16());
             }
             SdkError::TimeoutError(_) => self.error(ErrorKind::Timeout, "was not answered in time"),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => self.error(ErrorKind::Timeout, "found no connection in time"),
@@ -55,7 +55,7 @@ impl Subject<'_> {
             SdkError::DispatchFailure(failure) if failure.is_user() => {
                 self.error(ErrorKind::InvalidInput, "cannot be sent: check the endpoint")
             }
-            SdkError::DispatchFailure(_) => self.from_preparation(&error),
+            SdkError::DispatchFailure(_) => self.preparation_error(&error),
             SdkError::ResponseError(_) => self.error(ErrorKind::Unavailable, "got an answer that cannot be read"),
             SdkError::ConstructionFailure(_) => self.error(ErrorKind::InvalidInput, "is not a request that can be sent"),
             // The type is open; an unknown outcome is the safe reading.
@@ -65,7 +65,7 @@ impl Subject<'_> {
     }
 
     /// The request was never sent: no endpoint, or no credentials to sign it with.
-    fn from_preparation(&self, error: &(dyn StdError + 'static)) -> Error {
+    fn preparation_error(&self, error: &(dyn StdError + 'static)) -> Error {
         let mut cause = Some(error);
         while let Some(inner) = cause {
             match inner.downcast_ref() {
@@ -83,7 +83,7 @@ impl Subject<'_> {
         self.error(ErrorKind::Unavailable, "could not be sent")
     }
 
-    fn from_service(&self, code: Option<&str>, message: Option<&str>, status: u16) -> Error {
+    fn service_error(&self, code: Option<&str>, message: Option<&str>, status: u16) -> Error {
         let said = || {
             let said: String = message.unwrap_or("no reason given").chars().take(300).collect();
             format!("({}: {said})", code.unwrap_or("no code"))
@@ -124,8 +124,10 @@ impl Subject<'_> {
                 self.error(ErrorKind::AccessDenied, &what)
             }
             _ if status == 429 => self.error(ErrorKind::Throttled, &format!("was throttled {}", said())),
-            _ if status >= 500 => self.error(ErrorKind::Unavailable, &format!("failed in the service {}", said())),
-            _ => self.error(ErrorKind::InvalidInput, &format!("is refused as wrong {}", said())),
+            _ if status == 408 => self.error(ErrorKind::Timeout, &format!("was not received in time {}", said())),
+            _ if (400..500).contains(&status) => self.error(ErrorKind::InvalidInput, &format!("is refused as wrong {}", said())),
+            // The service failed, or said yes in words that cannot be read.
+            _ => self.error(ErrorKind::Unavailable, &format!("failed with HTTP status {status} {}", said())),
         }
     }
 }

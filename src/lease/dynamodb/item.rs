@@ -20,6 +20,7 @@ pub(super) type Item = BTreeMap<String, AttributeValue>;
 
 /// What an item turned out to be.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and is a lease nearly always")]
 pub(super) enum Row {
     Lease(Lease),
     Worker(WorkerRow),

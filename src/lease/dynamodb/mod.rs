@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::{
     config::{
         StalledStreamProtectionConfig,
         http::HttpResponse,
-        retry::{RetryConfig, RetryPartition},
+        retry::{RetryConfig as SdkRetryConfig, RetryPartition},
         timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
@@ -33,6 +33,7 @@ use super::{Lease, LeaseKey, LeaseTable, Signal, TableScan, WorkerRow, WorkerUpd
 use crate::{
     error::{Error, ErrorKind, Result},
     random::Randomness,
+    retry::RetryConfig,
     types::WorkerId,
 };
 
@@ -41,8 +42,9 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest wait for a new table to become usable; the KCL waits as long.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(600);
-/// Wait between two looks at a new table, at most; less by jitter. DynamoDB takes some seconds.
-const CREATION_POLL: Duration = Duration::from_millis(500);
+/// Waits between two looks at a new table. DynamoDB takes some seconds, emulators none.
+const CREATION_POLL: RetryConfig =
+    RetryConfig { max_attempts: None, min_delay: Duration::from_millis(20), max_delay: Duration::from_secs(1) };
 /// Rows in one BatchGetItem request (BatchGetItem, RequestItems).
 const BATCH_GET_MAX_ITEMS: usize = 100;
 /// Requests in a row that may return nothing but unprocessed keys.
@@ -99,7 +101,7 @@ impl DynamoDbLeaseTable {
     fn from_config(config: aws_sdk_dynamodb::config::Builder, table: Arc<str>, timeout: Duration, random: Randomness) -> Self {
         let timeouts = TimeoutConfig::builder().connect_timeout(timeout).operation_attempt_timeout(timeout).operation_timeout(timeout);
         let config = config
-            .retry_config(RetryConfig::disabled())
+            .retry_config(SdkRetryConfig::disabled())
             // Apart from other clients of the process, whose troubles must not slow down renewals.
             .retry_partition(RetryPartition::new("shardkeeper-leases"))
             .timeout_config(timeouts.build())
@@ -120,7 +122,7 @@ impl DynamoDbLeaseTable {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let region = self.client.config().region().map(AsRef::as_ref);
-        Subject { operation, table: &self.table, region }.from_sdk(error)
+        Subject { operation, table: &self.table, region }.sdk_error(error)
     }
 
     /// The outcome of a conditional write.
@@ -234,6 +236,7 @@ impl fmt::Display for DynamoDbLeaseTable {
 impl LeaseTable for DynamoDbLeaseTable {
     async fn initialize(&self) -> Result<()> {
         let deadline = tokio::time::Instant::now() + CREATION_TIMEOUT;
+        let mut poll = CREATION_POLL.backoff(&self.random);
         loop {
             let found = match self.describe().await? {
                 Some(found) => Some(found),
@@ -259,7 +262,8 @@ impl LeaseTable for DynamoDbLeaseTable {
                 let message = format!("{self} is not usable {} s after it was created", CREATION_TIMEOUT.as_secs());
                 return Err(Error::new(ErrorKind::Timeout, message));
             }
-            tokio::time::sleep(self.random.jittered(CREATION_POLL)).await;
+            // It has no limit of attempts.
+            let _again = poll.wait().await;
         }
     }
 
@@ -366,3 +370,7 @@ impl LeaseTable for DynamoDbLeaseTable {
         self.delete_item(id.as_str(), &if_version(expected)).await
     }
 }
+
+#[cfg(test)]
+#[path = "table_test.rs"]
+mod tests;

@@ -82,7 +82,7 @@ impl Model {
             }
             (None, Some(stream)) => {
                 let filter = input.filter.clone().unwrap_or(ShardFilter::All);
-                let after = input.exclusive_start_shard_id.as_ref().map(|id| start_after(id)).transpose()?;
+                let after = input.exclusive_start_shard_id.as_ref().map(start_after).transpose()?;
                 (stream.clone(), filter, after, input.stream_creation_timestamp)
             }
         };

@@ -8,7 +8,7 @@
 //! the service. Errors carry the service's names and words.
 
 mod api;
-mod change;
+pub(super) mod change;
 mod config;
 mod error;
 mod get_records;
@@ -19,8 +19,8 @@ mod reshard;
 mod retention;
 pub mod routing;
 mod sequence;
-mod shard;
-mod stream;
+pub(super) mod shard;
+pub(super) mod stream;
 mod streams;
 mod throttle;
 mod token;
@@ -59,6 +59,29 @@ impl Model {
     #[must_use]
     pub fn new(config: Config, randomness: Randomness) -> Self {
         Self { config, randomness, journal: Journal::default(), streams: BTreeMap::new() }
+    }
+
+    /// The account as it was kept, from now on with its changes noted for [`Model::take_changes`].
+    #[cfg(feature = "sqlite")]
+    pub(super) fn restored(config: Config, randomness: Randomness, streams: Vec<Stream>) -> Self {
+        let streams = streams.into_iter().map(|mut stream| {
+            // The region and account of the settings hold, whatever they were before.
+            stream.facts.arn = streams::arn(&config, &stream.facts.name).unwrap_or(stream.facts.arn);
+            (stream.facts.name.clone(), stream)
+        });
+        let mut model = Self { streams: streams.collect(), ..Self::new(config.clone(), randomness) };
+        model.journal.keep();
+        model
+    }
+
+    /// What changed since this was last asked, in order; nothing unless somebody keeps the model.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        self.journal.take()
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(super) fn kept_stream(&self, name: &StreamName) -> Option<&Stream> {
+        self.streams.get(name)
     }
 
     /// Its settings.
@@ -101,3 +124,10 @@ impl Model {
         self.streams.values().map(|stream| u32::try_from(stream.open.len()).unwrap_or(u32::MAX)).fold(0, u32::saturating_add)
     }
 }
+
+#[cfg(test)]
+#[path = "properties_test.rs"]
+mod properties;
+#[cfg(test)]
+#[path = "rules_test.rs"]
+mod rules;

@@ -104,6 +104,12 @@ impl ShardState {
         Self { last_arrival: facts.created, facts, children: Vec::new(), records: VecDeque::new(), rates: Rates::default() }
     }
 
+    /// A shard as it was kept.
+    pub(in crate::local) fn restored(facts: ShardFacts, records: VecDeque<StoredRecord>) -> Self {
+        let last_arrival = records.back().map_or(facts.created, |record| record.arrival);
+        Self { last_arrival, records, ..Self::new(facts) }
+    }
+
     pub(super) fn records(&self) -> &VecDeque<StoredRecord> {
         &self.records
     }

@@ -66,15 +66,16 @@ pub(in crate::local) struct Stream {
 impl Stream {
     pub(super) fn new(cx: &mut Context<'_>, facts: StreamFacts, shard_count: u32) -> Self {
         let mut stream = Self { facts, shards: BTreeMap::new(), open: BTreeMap::new(), list_shards_calls: Budget::default() };
+        // First, since the rows of shards belong to it.
+        stream.note(cx);
         for range in even_ranges(shard_count) {
             stream.make_shard(cx, Vec::new(), range, stream.facts.created);
         }
-        stream.note(cx);
         stream
     }
 
     /// Puts a stream together from what was kept of it.
-    pub(super) fn restored(facts: StreamFacts, shards: BTreeMap<u32, ShardState>) -> Self {
+    pub(in crate::local) fn restored(facts: StreamFacts, shards: BTreeMap<u32, ShardState>) -> Self {
         let mut stream = Self { facts, shards, open: BTreeMap::new(), list_shards_calls: Budget::default() };
         let all: Vec<ShardFacts> = stream.shards.values().map(|shard| shard.facts.clone()).collect();
         for shard in all {
@@ -90,6 +91,10 @@ impl Stream {
         let last_place = stream.shards.values().filter_map(|shard| shard.records().back()).map(|record| record.place).max();
         stream.facts.next_place = stream.facts.next_place.max(last_place.map_or(0, |place| place + 1));
         stream
+    }
+
+    pub(in crate::local) fn shard_facts(&self, index: u32) -> Option<&ShardFacts> {
+        self.shards.get(&index).map(|shard| &shard.facts)
     }
 
     /// Notes that the stream's own row changed.

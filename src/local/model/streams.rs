@@ -1,7 +1,7 @@
 //! Making, deleting, describing and listing streams.
 
 use super::{
-    CreateStream, ListStreams, Model, ServiceError, ServiceErrorCode, StreamMode, StreamSummary, StreamsPage,
+    Config, CreateStream, ListStreams, Model, ServiceError, ServiceErrorCode, StreamMode, StreamSummary, StreamsPage,
     change::Change,
     get_records::check_range,
     list_shards::check_token_age,
@@ -11,13 +11,17 @@ use super::{
 use crate::{
     limits,
     stream::{StreamReference, StreamStatus},
-    types::{StreamArn, Timestamp},
+    types::{InvalidText, StreamArn, StreamName, Timestamp},
 };
 
 /// Shards of a new on-demand stream.
 const ON_DEMAND_SHARDS: u32 = 4;
 const LIST_STREAMS_DEFAULT_LIMIT: u32 = 100;
 const LIST_STREAMS_MAX_LIMIT: u32 = 10_000;
+
+pub(super) fn arn(config: &Config, name: &StreamName) -> Result<StreamArn, InvalidText> {
+    StreamArn::new(format!("arn:aws:kinesis:{}:{}:stream/{name}", config.region, config.account_id))
+}
 
 impl Model {
     /// `CreateStream`.
@@ -49,8 +53,7 @@ impl Model {
             return Err(ServiceError::new(ServiceErrorCode::ResourceInUse, message));
         }
         let in_use = self.open_shards();
-        let arn = format!("arn:aws:kinesis:{}:{}:stream/{}", self.config.region, self.config.account_id, input.name);
-        let arn = StreamArn::new(arn).map_err(|error| ServiceError::invalid(error.to_string()))?;
+        let arn = arn(&self.config, &input.name).map_err(|error| ServiceError::invalid(error.to_string()))?;
         let mut cx = Context { now, config: &self.config, randomness: &self.randomness, journal: &mut self.journal };
         cx.check_shard_limit(in_use, shard_count)?;
         let facts = StreamFacts {

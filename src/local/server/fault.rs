@@ -28,7 +28,9 @@ impl Fault {
         ServiceError::new(ServiceErrorCode::Validation, text).into()
     }
 
+    /// A member is malformed or out of its range. A hostile value must not fill the answer: it is cut short.
     pub(super) fn validation(value: impl std::fmt::Display, member: &str, constraint: &str) -> Self {
+        let value: String = value.to_string().chars().take(256).collect();
         ServiceError::validation(value, member, constraint).into()
     }
 

@@ -18,7 +18,7 @@ pub(super) fn stream_if_any(name: Option<String>, arn: Option<String>) -> Result
     let arn = arn.map(|arn| {
         arn.parse::<StreamArn>().map_err(|_| {
             Fault::validation(
-                shown(&arn),
+                &arn,
                 "streamARN",
                 "Member must satisfy regular expression pattern: arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+",
             )
@@ -51,19 +51,19 @@ pub(super) fn shard_id(id: Option<String>, member: &str) -> Result<ShardId, Faul
 fn name_fault(value: &str, member: &str) -> Fault {
     match value.len() {
         0 => Fault::validation("", member, TOO_SHORT),
-        1..=128 => Fault::validation(shown(value), member, NAME_PATTERN),
-        _ => Fault::validation(shown(value), member, TOO_LONG),
+        1..=128 => Fault::validation(value, member, NAME_PATTERN),
+        _ => Fault::validation(value, member, TOO_LONG),
     }
 }
 
 pub(super) fn sequence_number(number: &str, member: &str) -> Result<SequenceNumber, Fault> {
-    SequenceNumber::parse(number).map_err(|_| Fault::validation(shown(number), member, NUMBER_PATTERN))
+    SequenceNumber::parse(number).map_err(|_| Fault::validation(number, member, NUMBER_PATTERN))
 }
 
 pub(super) fn hash_key(key: &str, member: &str) -> Result<u128, Fault> {
     let form = !key.is_empty() && key.len() <= 39 && key.bytes().all(|b| b.is_ascii_digit()) && (key == "0" || !key.starts_with('0'));
     if !form {
-        return Err(Fault::validation(shown(key), member, HASH_KEY_PATTERN));
+        return Err(Fault::validation(key, member, HASH_KEY_PATTERN));
     }
     key.parse().map_err(|_| {
         Fault::invalid_argument(format!("Invalid {member}. {member} must be in the range: [0, 2^128-1]. Specified value was {key}"))
@@ -82,11 +82,6 @@ pub(super) fn count(value: Option<i64>, member: &str) -> Result<Option<u32>, Fau
     }
     let value = i32::try_from(value).map_err(|_| Fault::serialization(format!("{member} does not fit an integer")))?;
     Ok(Some(value.unsigned_abs()))
-}
-
-/// A hostile value must not fill the answer.
-fn shown(value: &str) -> String {
-    value.chars().take(256).collect()
 }
 
 #[cfg(test)]

@@ -56,10 +56,14 @@ impl Call<'_> {
                 Some(connector) => self.not_sent(connector),
                 None => Error::new(ErrorKind::Unavailable, format!("{self}: the service could not be reached")),
             },
-            SdkError::ResponseError(context) => {
-                let status = context.raw().status().as_u16();
-                Error::new(ErrorKind::Unavailable, format!("{self}: the answer with HTTP status {status} broke off or cannot be parsed"))
-            }
+            SdkError::ResponseError(context) => match context.raw().status().as_u16() {
+                // An error without the service's form comes from a proxy or load balancer; its status still counts.
+                status @ 400.. => self.refused(status, "", ""),
+                status => Error::new(
+                    ErrorKind::Unavailable,
+                    format!("{self}: the answer with HTTP status {status} broke off or cannot be parsed"),
+                ),
+            },
             SdkError::ConstructionFailure(_) => Error::new(
                 ErrorKind::InvalidInput,
                 format!("{self}: the request could not be built: check region, endpoint and credentials of the SDK configuration"),
@@ -117,7 +121,7 @@ impl Call<'_> {
 
     /// The service said no, by name. Matched on the name on the wire and not on the SDK's variants, because each
     /// operation's enum lacks names that the service nevertheless sends (`ValidationException`, signature errors).
-    fn refused(self, status: u16, code: &str, message: &str) -> Error {
+    pub(super) fn refused(self, status: u16, code: &str, message: &str) -> Error {
         let message = limited(message);
         let error = |kind, text: &str| {
             let said = if message.is_empty() { String::new() } else { format!(" ({message})") };

@@ -4,6 +4,8 @@
 //! hides what a call costs the shard. Each has an explicit time limit, in place of the SDK's stalled-stream
 //! protection, which is made for downloads and ends quiet answers.
 
+#[cfg(feature = "test-util")]
+mod control;
 mod convert;
 mod error;
 

@@ -166,9 +166,9 @@ pub(super) fn get_shard_iterator(call: &Call<'_>) -> Result<Bytes, Fault> {
             Some(Moment(at)) => ShardPosition::AtTimestamp(at),
             None => return Err(Fault::invalid_argument("Must specify Timestamp for a shard iterator of type AT_TIMESTAMP.")),
         },
-        _ => {
+        other => {
             return Err(Fault::validation(
-                "",
+                other,
                 "shardIteratorType",
                 "Member must satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]",
             ));

@@ -91,8 +91,8 @@ impl ShardFilterInput {
                 Some(id) => Ok(ShardFilter::AfterShardId(shard_id(Some(id), "shardFilter.shardId")?)),
                 None => Err(Fault::invalid_argument("A ShardFilter of type AFTER_SHARD_ID needs a ShardId.")),
             },
-            _ => Err(Fault::validation(
-                "",
+            other => Err(Fault::validation(
+                other,
                 "shardFilter.type",
                 "Member must satisfy enum value set: [AFTER_SHARD_ID, AT_TRIM_HORIZON, FROM_TRIM_HORIZON, AT_LATEST, AT_TIMESTAMP, FROM_TIMESTAMP]",
             )),
@@ -203,8 +203,9 @@ pub(super) fn update_shard_count(call: &Call<'_>) -> Result<Bytes, Fault> {
     let input: UpdateShardCountInput = call.input()?;
     let stream = stream(input.stream_name, input.stream_arn)?;
     let target = required(count(input.target_shard_count, "targetShardCount")?, "targetShardCount")?;
-    if required(input.scaling_type, "scalingType")? != "UNIFORM_SCALING" {
-        return Err(Fault::validation("", "scalingType", "Member must satisfy enum value set: [UNIFORM_SCALING]"));
+    let scaling = required(input.scaling_type, "scalingType")?;
+    if scaling != "UNIFORM_SCALING" {
+        return Err(Fault::validation(scaling, "scalingType", "Member must satisfy enum value set: [UNIFORM_SCALING]"));
     }
     let updated = call.kinesis.update_shard_count(&stream, target)?;
     let description = call.kinesis.describe_stream_summary(&stream)?.description;

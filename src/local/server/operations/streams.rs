@@ -43,9 +43,9 @@ pub(super) fn create_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
         None => StreamMode::Provisioned,
         Some(mode) if mode == StreamMode::Provisioned.as_str() => StreamMode::Provisioned,
         Some(mode) if mode == StreamMode::OnDemand.as_str() => StreamMode::OnDemand,
-        Some(_) => {
+        Some(mode) => {
             let constraint = "Member must satisfy enum value set: [PROVISIONED, ON_DEMAND]";
-            return Err(Fault::validation("", "streamModeDetails.streamMode", constraint));
+            return Err(Fault::validation(mode, "streamModeDetails.streamMode", constraint));
         }
     };
     let max_record_kib = count(input.max_record_size_in_kib, "maxRecordSizeInKiB")?;

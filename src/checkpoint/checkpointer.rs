@@ -1,0 +1,224 @@
+//! Writing checkpoints.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+#[cfg(feature = "test-util")]
+use super::recording::CheckpointLog;
+use super::{
+    prepared::PreparedCheckpoint,
+    progress::{Progress, Verdict},
+};
+use crate::{
+    error::Result,
+    lease::{PendingCheckpoint, coordinator::{LeaseHandle, WeakLeaseHandle}},
+    types::{Checkpoint, ExtendedSequenceNumber},
+};
+
+/// Writes checkpoints of one shard by hand. With automatic checkpoints, the default, it need not be used; both can be
+/// mixed, and whatever is further counts.
+///
+/// A checkpoint says that everything up to and including a record is done: after a crash or a move, delivery begins
+/// with the record after it. It is durable when the call returns `Ok`. It lies between the last durable one and the
+/// last record delivered, those of the call under way included, and never moves back; asking for the last one again
+/// costs no write.
+///
+/// Clones share their state, and calls may run side by side with each other and with processing: a clone may be
+/// moved into a task. Once the shard has left this worker, every call fails with
+/// [`LeaseLost`](crate::ErrorKind::LeaseLost) and writes nothing.
+///
+/// # Cancel safety
+/// When a call is dropped, whether it took effect is unknown; a later one repairs it.
+#[derive(Debug, Clone)]
+pub struct Checkpointer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    progress: Mutex<Progress>,
+    /// One write at a time, so that late ones find out what early ones have covered.
+    writing: tokio::sync::Mutex<()>,
+    /// Wakes the automatic checkpoint.
+    acknowledged: tokio::sync::Notify,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Lease(WeakLeaseHandle),
+    #[cfg(feature = "test-util")]
+    Log(CheckpointLog),
+}
+
+impl Checkpointer {
+    pub(crate) fn new(handle: &LeaseHandle, start: Checkpoint) -> Self {
+        Self::with_target(Target::Lease(handle.downgrade()), start)
+    }
+
+    fn with_target(target: Target, start: Checkpoint) -> Self {
+        Self(Arc::new(Inner {
+            progress: Mutex::new(Progress::starting_at(start)),
+            writing: tokio::sync::Mutex::new(()),
+            acknowledged: tokio::sync::Notify::new(),
+            target,
+        }))
+    }
+
+    /// A checkpointer for tests of processors: it keeps the rules, and writes into the log that comes with it.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn recording() -> (Self, CheckpointLog) {
+        Self::recording_from(Checkpoint::TrimHorizon)
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) fn recording_from(start: Checkpoint) -> (Self, CheckpointLog) {
+        let log = CheckpointLog::default();
+        (Self::with_target(Target::Log(log.clone()), start), log)
+    }
+
+    /// Checkpoints everything delivered: in `process_records`, the whole batch of the call. Without anything new it
+    /// writes nothing.
+    ///
+    /// # Errors
+    /// `LeaseLost` when the shard has left this worker; another kind when the lease table could not be written in
+    /// about a lease duration, then it is unknown whether it was.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let verdict = self.progress(|p| p.everything_delivered());
+        self.carry_out(verdict).await
+    }
+
+    /// Checkpoints at a record (`&record`), or at a sequence number.
+    ///
+    /// A bare [`SequenceNumber`](crate::types::SequenceNumber) means sub-sequence 0: inside a KPL aggregate that is its first record only.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it lies behind the last checkpoint or ahead of what was delivered; else as
+    /// [`Checkpointer::checkpoint`].
+    pub async fn checkpoint_at(&self, position: impl Into<ExtendedSequenceNumber> + Send) -> Result<()> {
+        let position = position.into();
+        let verdict = self.progress(|p| p.validate(position))?;
+        self.carry_out(verdict).await
+    }
+
+    /// First half of a two-phase checkpoint of everything delivered, with opaque `state` of the application. What
+    /// was prepared and not committed is given to whoever initializes the shard next, who can then finish or undo
+    /// the work between the halves.
+    ///
+    /// # Errors
+    /// As [`Checkpointer::checkpoint`].
+    pub async fn prepare_checkpoint(&self, state: impl Into<Option<Bytes>> + Send) -> Result<PreparedCheckpoint> {
+        let at = match self.progress(|p| p.everything_delivered()) {
+            Verdict::Write(checkpoint) => checkpoint,
+            Verdict::Durable => self.durable(),
+        };
+        self.prepare(at, state.into()).await
+    }
+
+    /// First half of a two-phase checkpoint at a record or sequence number, see [`Checkpointer::prepare_checkpoint`].
+    ///
+    /// # Errors
+    /// As [`Checkpointer::checkpoint_at`].
+    pub async fn prepare_checkpoint_at(
+        &self,
+        position: impl Into<ExtendedSequenceNumber> + Send,
+        state: impl Into<Option<Bytes>> + Send,
+    ) -> Result<PreparedCheckpoint> {
+        let (position, state) = (position.into(), state.into());
+        self.progress(|p| p.validate(position))?;
+        self.prepare(position.into(), state).await
+    }
+
+    /// The last checkpoint known to be durable.
+    #[must_use]
+    pub fn durable(&self) -> Checkpoint {
+        self.progress(|p| p.durable())
+    }
+
+    async fn prepare(&self, checkpoint: Checkpoint, state: Option<Bytes>) -> Result<PreparedCheckpoint> {
+        let prepared = PreparedCheckpoint::begin(self.clone(), checkpoint);
+        let _one_at_a_time = self.0.writing.lock().await;
+        let pending = PendingCheckpoint { checkpoint, state };
+        match &self.0.target {
+            Target::Lease(handle) => handle.upgrade()?.prepare(pending).await?,
+            #[cfg(feature = "test-util")]
+            Target::Log(log) => log.prepared(pending),
+        }
+        Ok(prepared)
+    }
+
+    async fn carry_out(&self, verdict: Verdict) -> Result<()> {
+        match verdict {
+            Verdict::Write(checkpoint) => self.write(checkpoint, |durable| durable < checkpoint).await,
+            Verdict::Durable => Ok(()),
+        }
+    }
+
+    /// Writes a prepared checkpoint, also where only the first half has to be wiped from the row.
+    pub(super) async fn commit(&self, checkpoint: Checkpoint) -> Result<()> {
+        self.write(checkpoint, |durable| durable <= checkpoint).await
+    }
+
+    /// Writes what is acknowledged and not yet durable. Returns whether there was anything.
+    pub(super) async fn write_acknowledged(&self) -> Result<bool> {
+        match self.progress(|p| p.due()) {
+            Some(checkpoint) => self.write(checkpoint, |durable| durable < checkpoint).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn write(&self, checkpoint: Checkpoint, still_needed: impl FnOnce(Checkpoint) -> bool + Send) -> Result<()> {
+        let _one_at_a_time = self.0.writing.lock().await;
+        if !still_needed(self.durable()) {
+            return Ok(());
+        }
+        match &self.0.target {
+            Target::Lease(handle) => handle.upgrade()?.checkpoint(checkpoint).await?,
+            #[cfg(feature = "test-util")]
+            Target::Log(log) => log.written(checkpoint),
+        }
+        self.progress(|p| p.written(checkpoint));
+        Ok(())
+    }
+
+    /// A batch goes to user code.
+    pub(crate) fn deliver(&self, last: ExtendedSequenceNumber) {
+        self.progress(|p| p.deliver(last));
+    }
+
+    /// User code has returned `Ok` for a batch.
+    pub(crate) fn acknowledge(&self, last: ExtendedSequenceNumber) {
+        self.progress(|p| p.acknowledge(last));
+        self.0.acknowledged.notify_one();
+    }
+
+    /// Everything for which user code has returned `Ok`.
+    pub(crate) fn acknowledged(&self) -> Checkpoint {
+        self.progress(|p| p.acknowledged())
+    }
+
+    /// Waits until something is acknowledged and not yet durable.
+    /// Notes what the last write of the tenure has made durable.
+    pub(crate) fn surrendered_at(&self, checkpoint: Checkpoint) {
+        self.progress(|p| p.written(checkpoint));
+    }
+
+    pub(super) async fn progress_made(&self) {
+        while self.progress(|p| p.due()).is_none() {
+            self.0.acknowledged.notified().await;
+        }
+    }
+
+    pub(super) fn begin_prepared(&self) {
+        self.progress(Progress::begin_prepared);
+    }
+
+    pub(super) fn end_prepared(&self) {
+        self.progress(Progress::end_prepared);
+        self.0.acknowledged.notify_one();
+    }
+
+    fn progress<T>(&self, f: impl FnOnce(&mut Progress) -> T) -> T {
+        f(&mut self.0.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,149 @@
+//! Reading, seen from the shard consumer.
+
+use std::sync::PoisonError;
+
+use super::{
+    all,
+    rig::{Setup, Step, Written, secs},
+};
+use crate::{
+    consumer::{ShardOutcome, ShardPhase},
+    error::ErrorKind,
+    retrieval::{ByteBudget, polling},
+    stream::ShardPosition,
+    types::{Checkpoint, ShardId},
+};
+
+const MIB: u64 = 1024 * 1024;
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_slower_than_an_iterator_lives_loses_and_repeats_nothing() {
+    let polling = polling::Config { max_records: 5, ..polling::Config::default() };
+    let mut rig = Setup { polling, records: 100, ..Setup::process([Step::Accept, Step::Sleep(secs(360))]) }.start();
+    rig.until_processed(100).await;
+    rig.hand_over();
+    rig.outcome().await;
+    assert_eq!(rig.processed(), all(100));
+    let opened = rig.client.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert!(opened.len() >= 2, "the iterator expired");
+    assert!(matches!(opened[1].1, ShardPosition::AfterSequenceNumber(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timestamp_start_without_records_is_opened_again_at_the_same_moment() {
+    let mut rig = Setup { records: 0, checkpoint: Checkpoint::Latest, ..Setup::default() }.start();
+    tokio::time::sleep(secs(1)).await;
+    rig.fail_reads([ErrorKind::ExpiredIterator]);
+    tokio::time::sleep(secs(60)).await;
+    rig.put_many(3);
+    rig.fail_reads([ErrorKind::ExpiredIterator]);
+    rig.until_processed(3).await;
+    let opened = rig.client.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(opened.len(), 3);
+    assert!(opened.iter().all(|(_, position)| *position == opened[0].1 && matches!(position, ShardPosition::AtTimestamp(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lagging_shard_is_read_at_its_full_rate_without_a_throttle() {
+    // 40 MiB behind: 20 s at 2 MiB/s.
+    let rig = Setup { records: 400, record_bytes: 100 * 1024, ..Setup::default() }.start();
+    let start = tokio::time::Instant::now();
+    rig.until_processed(400).await;
+    let (took, least) = (start.elapsed().as_secs_f64(), 400.0 * 100.0 / 2048.0 - 1.0);
+    assert!((least..least * 1.08).contains(&took), "{took} s instead of {least}");
+    assert_eq!(rig.status.snapshot().throttled_calls, 0);
+    assert_eq!(rig.processed(), all(400));
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_is_counted_and_shown_but_is_no_error() {
+    let rig = Setup::default().start();
+    rig.until_processed(10).await;
+    rig.fail_reads([ErrorKind::Throttled; 5]);
+    tokio::time::sleep(secs(3)).await;
+    assert_eq!(rig.phase(), ShardPhase::Throttled);
+    tokio::time::sleep(secs(60)).await;
+    let status = rig.status.snapshot();
+    assert_eq!((status.phase, status.throttled_calls, status.failure), (ShardPhase::Idle, 5, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_passes_is_no_failure_whatever_its_kind() {
+    let mut rig = Setup::default().start();
+    rig.fail_reads([ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::NotFound, ErrorKind::NotFound, ErrorKind::NotFound]);
+    rig.until_processed(10).await;
+    assert_eq!(rig.status.snapshot().failure, None);
+    rig.hand_over();
+    assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
+    assert_eq!(rig.processed(), all(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_cannot_be_read_says_so_keeps_trying_and_recovers() {
+    let mut rig = Setup::default().start();
+    rig.fail_reads([ErrorKind::AccessDenied; 12]);
+    tokio::time::sleep(secs(60)).await;
+    let status = rig.status.snapshot();
+    assert!(matches!(status.phase, ShardPhase::Blocked { .. }), "{status:?}");
+    let failure = status.failure.expect("reported");
+    for part in ["shardId-000000000000", "clicks", "us-east-1", "kinesis:GetRecords", "as told"] {
+        assert!(failure.contains(part), "{part} is missing: {failure}");
+    }
+    assert_eq!(rig.written(), [], "the lease is kept");
+    rig.until_processed(10).await;
+    assert_eq!(rig.status.snapshot().failure, None);
+    rig.hand_over();
+    assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_gone_is_never_taken_for_the_end_of_a_shard() {
+    let mut rig = Setup::default().start();
+    rig.until_processed(10).await;
+    rig.kinesis.delete_stream(&rig.stream).expect("an active stream");
+    tokio::time::sleep(secs(600)).await;
+    assert!(!rig.log.names().contains(&"shard_ended"));
+    rig.hand_over();
+    let ShardOutcome::Failed(error) = rig.outcome().await else { panic!("it could not be read") };
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(rig.written().last(), Some(&Written::Surrendered(Some(rig.position(9)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_iterator_and_children_is_asked_again_before_it_is_believed() {
+    let mut rig = Setup::default().start();
+    *rig.client.cut_off.lock().unwrap_or_else(PoisonError::into_inner) = 1;
+    rig.until_processed(10).await;
+    rig.put_many(5);
+    rig.until_processed(15).await;
+    assert_eq!(rig.processed(), all(15));
+    *rig.client.cut_off.lock().unwrap_or_else(PoisonError::into_inner) = 2;
+    assert!(matches!(rig.outcome().await, ShardOutcome::Ended), "twice is an end: children can be past retention");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_records_of_a_closed_shard_come_before_its_end() {
+    let mut rig = Setup { records: 2000, ..Setup::process([Step::Sleep(secs(30))]) }.start();
+    rig.kinesis.split_shard(&rig.stream, &ShardId::from_index(0), 1 << 127).expect("an open shard");
+    assert!(matches!(rig.outcome().await, ShardOutcome::Ended));
+    assert_eq!(rig.processed(), all(2000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetched_records_stay_within_the_byte_budget_and_a_record_larger_than_it_passes() {
+    let budget = ByteBudget::new(2 * MIB);
+    let steps = [Step::Sleep(secs(10)); 30];
+    let rig = Setup { budget: budget.clone(), records: 60, record_bytes: 200 * 1024, ..Setup::process(steps) }.start();
+    let mut most = 0;
+    while rig.processed().len() < 60 {
+        tokio::time::sleep(secs(1)).await;
+        most = most.max(budget.used());
+    }
+    assert!((MIB..=2 * MIB + 512 * 1024).contains(&most), "{most} bytes");
+
+    let budget = ByteBudget::new(100_000);
+    let rig = Setup { budget: budget.clone(), records: 5, record_bytes: 900 * 1024, ..Setup::default() }.start();
+    rig.until_processed(5).await;
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(budget.used(), 0, "all of it is given back");
+}

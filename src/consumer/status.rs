@@ -1,0 +1,227 @@
+//! What a shard consumer is doing, for `status()` and the report of `run()`.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::{
+    checkpoint::Checkpointer,
+    clock::SharedClock,
+    lease::{Lease, LeaseKey},
+    retrieval::Gauge,
+    types::{Checkpoint, ShardId, Timestamp},
+};
+
+/// What a shard is doing, and what it waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ShardPhase {
+    /// Its parents are not finished yet.
+    WaitingForParents {
+        /// All of its parents.
+        parents: BTreeSet<ShardId>,
+    },
+    /// `initialize` runs.
+    Initializing,
+    /// At the tip: there is nothing to read.
+    Idle,
+    /// Waiting for records that are there.
+    Reading,
+    /// `process_records` runs.
+    Processing {
+        /// Which attempt at the batch, from 1.
+        attempt: u32,
+    },
+    /// User code failed; waiting to call it again.
+    Retrying {
+        /// Attempts that failed.
+        attempts: u32,
+        /// What the last one said.
+        reason: String,
+    },
+    /// The stream answers that the shard is read too often, by this or by other applications.
+    Throttled,
+    /// The stream cannot be read.
+    Blocked {
+        /// Why.
+        reason: String,
+    },
+    /// The worker could not renew its leases in time: user code is not called until it has.
+    Suspended,
+    /// Asked to stop or to move: the batch in hand is finished.
+    Draining,
+    /// All records are processed; `shard_ended` runs, or the end is written.
+    Ending,
+    /// User code failed for good. The lease is kept so that no other worker fails in the same way.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+    /// The lease is gone.
+    Finished,
+}
+
+impl fmt::Display for ShardPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WaitingForParents { parents } => {
+                f.write_str("waits until its parents are finished:")?;
+                parents.iter().try_for_each(|p| write!(f, " {p}"))
+            }
+            Self::Initializing => f.write_str("initializes its processor"),
+            Self::Idle => f.write_str("has read everything"),
+            Self::Reading => f.write_str("waits for records from the stream"),
+            Self::Processing { attempt: 1 } => f.write_str("processes a batch"),
+            Self::Processing { attempt } => write!(f, "processes a batch, attempt {attempt}"),
+            Self::Retrying { attempts, reason } => write!(f, "waits to try again after {attempts} failed attempts: {reason}"),
+            Self::Throttled => f.write_str("is throttled by the stream: its read limits are used up"),
+            Self::Blocked { reason } => write!(f, "cannot be read: {reason}"),
+            Self::Suspended => f.write_str("waits until this worker has renewed its leases"),
+            Self::Draining => f.write_str("finishes the batch in hand before it moves or stops"),
+            Self::Ending => f.write_str("is closed and processed; its end is being recorded"),
+            Self::Stopped { reason } => write!(f, "stopped: {reason}"),
+            Self::Finished => f.write_str("is done here"),
+        }
+    }
+}
+
+/// A look at one shard of a worker.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ShardStatus {
+    /// Key of its lease.
+    pub lease_key: LeaseKey,
+    /// The shard.
+    pub shard_id: ShardId,
+    /// What it is doing.
+    #[serde(flatten)]
+    pub phase: ShardPhase,
+    /// The same in words.
+    pub why: String,
+    /// Since when, by the worker's clock.
+    pub since: Timestamp,
+    /// The last checkpoint known to be durable, in the text form of the lease table.
+    pub checkpoint: String,
+    /// How far reading is behind the tip; `None` before the first answer.
+    pub millis_behind_latest: Option<u64>,
+    /// Records processed by this worker in this tenure.
+    pub records: u64,
+    /// Calls of user code that failed or panicked.
+    pub failed_calls: u64,
+    /// Reads that were throttled.
+    pub throttled_calls: u64,
+    /// Why the shard stopped or cannot be read, if it did or cannot: also in the report of `run()`.
+    pub failure: Option<String>,
+}
+
+/// Where a shard consumer says what it is doing. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct StatusCell(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    lease_key: LeaseKey,
+    shard_id: ShardId,
+    clock: SharedClock,
+    state: Mutex<Cell>,
+}
+
+#[derive(Debug)]
+struct Cell {
+    phase: ShardPhase,
+    since: Timestamp,
+    /// Of the row as acquired, until there is a checkpointer.
+    checkpoint: Checkpoint,
+    checkpointer: Option<Checkpointer>,
+    gauge: Gauge,
+    records: u64,
+    failed_calls: u64,
+    failure: Option<String>,
+}
+
+impl StatusCell {
+    pub(crate) fn new(lease: &Lease, clock: SharedClock) -> Self {
+        let state = Mutex::new(Cell {
+            phase: ShardPhase::WaitingForParents { parents: lease.parents.clone() },
+            since: clock.now(),
+            checkpoint: lease.checkpoint,
+            checkpointer: None,
+            gauge: Gauge::default(),
+            records: 0,
+            failed_calls: 0,
+            failure: None,
+        });
+        Self(Arc::new(Inner { lease_key: lease.key.clone(), shard_id: lease.shard_id.clone(), clock, state }))
+    }
+
+    /// A look at it.
+    pub(crate) fn snapshot(&self) -> ShardStatus {
+        self.with(|cell| {
+            let reading = cell.gauge.read();
+            let phase = match (&cell.phase, &reading.trouble) {
+                (ShardPhase::Reading, Some(reason)) => ShardPhase::Blocked { reason: reason.clone() },
+                (ShardPhase::Reading, None) if reading.throttled => ShardPhase::Throttled,
+                (ShardPhase::Reading, None) if reading.millis_behind_latest == Some(0) => ShardPhase::Idle,
+                (phase, _) => phase.clone(),
+            };
+            ShardStatus {
+                lease_key: self.0.lease_key.clone(),
+                shard_id: self.0.shard_id.clone(),
+                why: phase.to_string(),
+                phase,
+                since: cell.since,
+                checkpoint: cell.checkpointer.as_ref().map_or(cell.checkpoint, Checkpointer::durable).to_string(),
+                millis_behind_latest: reading.millis_behind_latest,
+                records: cell.records,
+                failed_calls: cell.failed_calls,
+                throttled_calls: reading.throttled_calls,
+                failure: cell.failure.clone(),
+            }
+        })
+    }
+
+    /// How long it has been doing what it does.
+    pub(crate) fn time_in_phase(&self) -> Duration {
+        let now = self.0.clock.now();
+        self.with(|cell| now.since(cell.since))
+    }
+
+    pub(super) fn enter(&self, phase: ShardPhase) {
+        let now = self.0.clock.now();
+        self.with(|cell| {
+            if cell.phase != phase {
+                cell.phase = phase;
+                cell.since = now;
+            }
+        });
+    }
+
+    pub(super) fn attach(&self, checkpointer: &Checkpointer, gauge: &Gauge) {
+        self.with(|cell| {
+            cell.checkpointer = Some(checkpointer.clone());
+            cell.gauge = gauge.clone();
+        });
+    }
+
+    pub(super) fn processed(&self, records: usize) {
+        self.with(|cell| cell.records += records as u64);
+    }
+
+    pub(super) fn call_failed(&self) {
+        self.with(|cell| cell.failed_calls += 1);
+    }
+
+    pub(super) fn set_failure(&self, failure: Option<String>) {
+        self.with(|cell| cell.failure = failure);
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Cell) -> T) -> T {
+        f(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

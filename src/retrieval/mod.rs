@@ -1,0 +1,142 @@
+//! Reading one shard: batches of records in order, then the end of the shard.
+//!
+//! [`RecordSource`] is what the shard consumer sees. [`polling`] reads with `GetRecords`; a task per shard fetches ahead
+//! of processing, within the byte budget that all shards of the worker share ([`ByteBudget`]).
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    error::{Error, Result},
+    types::{ChildShard, ExtendedSequenceNumber, Record},
+};
+
+mod budget;
+pub mod polling;
+
+pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
+
+/// Records of one shard, from the checkpoint on: each once, in order.
+#[async_trait]
+pub(crate) trait RecordSource: Debug + Send {
+    /// Waits for the next batch, or the end of the shard. After the end it is not called again.
+    ///
+    /// # Errors
+    /// What keeps the shard from being read and will not go away soon, such as `NotFound` or `AccessDenied`, once
+    /// for each trouble. It is a report, not an end: calling again waits for the shard to be readable again. Errors
+    /// that pass by themselves are not reported here, but in the [`Gauge`].
+    ///
+    /// # Cancel safety
+    /// Safe: a batch is either returned or still there for the next call.
+    async fn next(&mut self) -> Result<Delivery>;
+}
+
+/// The source of a shard whose lease does not say where to begin.
+#[derive(Debug)]
+pub(crate) struct Unreadable(Option<Error>);
+
+impl Unreadable {
+    pub(crate) const fn new(why: Error) -> Self {
+        Self(Some(why))
+    }
+}
+
+#[async_trait]
+impl RecordSource for Unreadable {
+    async fn next(&mut self) -> Result<Delivery> {
+        match self.0.take() {
+            Some(why) => Err(why),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// What a source delivers.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// Records, at least one.
+    Batch(Batch),
+    /// The shard is closed and everything in it was delivered. These shards follow it, if the service named them.
+    ShardEnd(Vec<ChildShard>),
+}
+
+/// Records of one shard in order, and the part of the byte budget that they take up until the batch is dropped.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) records: Vec<Record>,
+    /// How far the batch was behind the tip of the shard when it was read.
+    pub(crate) millis_behind_latest: u64,
+    last: ExtendedSequenceNumber,
+    _reservation: Reservation,
+}
+
+impl Batch {
+    /// A batch, unless there are no records.
+    pub(crate) fn new(records: Vec<Record>, millis_behind_latest: u64, reservation: Reservation) -> Option<Self> {
+        let last = records.last()?.position();
+        Some(Self { records, millis_behind_latest, last, _reservation: reservation })
+    }
+
+    /// Position of the last record.
+    pub(crate) const fn last(&self) -> ExtendedSequenceNumber {
+        self.last
+    }
+
+    /// Payload and keys.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.records.iter().map(|r| r.size_bytes() as u64).sum()
+    }
+}
+
+/// How reading a shard goes, for its status. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gauge(Arc<Mutex<Reading>>);
+
+/// A look at a [`Gauge`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    /// As the last answer said; `None` before the first.
+    pub(crate) millis_behind_latest: Option<u64>,
+    /// Whether the last call was throttled.
+    pub(crate) throttled: bool,
+    /// Throttled calls in all.
+    pub(crate) throttled_calls: u64,
+    /// Why the last call failed.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Gauge {
+    pub(crate) fn read(&self) -> Reading {
+        self.update(|r| r.clone())
+    }
+
+    fn update<T>(&self, f: impl FnOnce(&mut Reading) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn answered(&self, millis_behind_latest: u64) {
+        self.update(|r| {
+            r.millis_behind_latest = Some(millis_behind_latest);
+            r.throttled = false;
+            r.trouble = None;
+        });
+    }
+
+    pub(crate) fn throttled(&self) {
+        self.update(|r| {
+            r.throttled = true;
+            r.throttled_calls += 1;
+        });
+    }
+
+    pub(crate) fn failed(&self, why: String) {
+        self.update(|r| {
+            r.throttled = false;
+            r.trouble = Some(why);
+        });
+    }
+}

@@ -1,0 +1,215 @@
+//! The fetch loop of one shard.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Cursor, ShardReader,
+    pacing::{Call, Pacer, Page, RECORD_OVERHEAD_BYTES},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    retrieval::{Batch, Delivery, Reservation},
+    retry::{Backoff, RetryConfig},
+    stream::{RecordsPage, ShardIterator},
+    types::ChildShard,
+};
+
+/// Waits after failures of the service: from a tenth of a second to ten, without end.
+const FAILURES: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_millis(100), max_delay: Duration::from_secs(10) };
+/// A trouble that seldom passes by itself is believed when it was met this many times in a row: services have been
+/// seen to answer so by mistake, and permissions take a while to spread.
+const CONFIRMATIONS: u32 = 5;
+
+pub(super) struct Fetcher {
+    reader: ShardReader,
+    cursor: Cursor,
+    pacer: Pacer,
+    iterator: Option<ShardIterator>,
+    /// Waits of the failures in a row.
+    failures: Option<Backoff>,
+    /// The trouble met in a row, how often, and whether it was reported.
+    trouble: Option<(ErrorKind, u32)>,
+    end: End,
+}
+
+/// Whether the shard has ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// An answer had no next iterator, and named no children either. Every closed shard has children unless they are
+    /// past retention, so that it is asked once more before it is believed.
+    Doubtful,
+    /// An answer had no next iterator. These shards follow.
+    Reached(Vec<ChildShard>),
+}
+
+/// What a turn of the loop leads to.
+enum Turn {
+    Again,
+    Deliver(Delivery),
+    Report(Error),
+}
+
+impl Fetcher {
+    pub(super) fn new(reader: ShardReader, cursor: Cursor) -> Self {
+        let pacer = Pacer::new(&reader.config, Instant::now());
+        Self { reader, cursor, pacer, iterator: None, failures: None, trouble: None, end: End::NotYet }
+    }
+
+    /// Fetches until the shard ends, or nobody listens any more.
+    pub(super) async fn run(mut self, queue: mpsc::Sender<Result<Delivery>>) {
+        while let Ok(slot) = queue.reserve().await {
+            let delivery = loop {
+                match self.turn().await {
+                    Turn::Again => {}
+                    Turn::Deliver(delivery) => break Ok(delivery),
+                    Turn::Report(error) => break Err(error),
+                }
+            };
+            let ended = matches!(delivery, Ok(Delivery::ShardEnd(_)));
+            slot.send(delivery);
+            if ended {
+                return;
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Turn {
+        if let End::Reached(children) = &mut self.end {
+            return Turn::Deliver(Delivery::ShardEnd(std::mem::take(children)));
+        }
+        sleep_until(self.pacer.not_before()).await;
+        if self.iterator.is_none() {
+            let sent = Instant::now();
+            let position = self.cursor.position();
+            match self.reader.client.shard_iterator(&self.reader.stream, &self.reader.shard_id, position).await {
+                Ok(iterator) => self.iterator = Some(iterator),
+                Err(error) => return self.failed(Call { sent, answered: Instant::now() }, error),
+            }
+        }
+        let Some(iterator) = &self.iterator else { return Turn::Again };
+        let reservation = self.reader.budget.reserve(self.pacer.wanted_bytes()).await;
+        let limit = self.pacer.limit(reservation.bytes());
+        let sent = Instant::now();
+        let answer = self.reader.client.get_records(&self.reader.stream, iterator, limit).await;
+        let call = Call { sent, answered: Instant::now() };
+        match answer {
+            Ok(page) => self.answered(call, page, limit, reservation),
+            Err(error) => self.failed(call, error),
+        }
+    }
+
+    fn answered(&mut self, call: Call, page: RecordsPage, limit: u32, mut reservation: Reservation) -> Turn {
+        self.failures = None;
+        self.trouble = None;
+        self.reader.gauge.answered(page.millis_behind_latest);
+        let count = u32::try_from(page.records.len()).unwrap_or(u32::MAX);
+        let bytes = page.records.iter().map(|r| r.size_bytes() as u64).sum();
+        let summary = Page { records: count, bytes, limit, millis_behind_latest: page.millis_behind_latest };
+        self.pacer.answered(call, summary, self.random());
+
+        let records = self.cursor.advance(page.records);
+        self.iterator = page.next_iterator;
+        if self.iterator.is_some() {
+            self.end = End::NotYet;
+        } else if page.child_shards.is_empty() && self.end == End::NotYet {
+            self.end = End::Doubtful;
+        } else {
+            self.end = End::Reached(page.child_shards);
+        }
+        reservation.resize(bytes + RECORD_OVERHEAD_BYTES * u64::from(count));
+        match Batch::new(records, page.millis_behind_latest, reservation) {
+            Some(batch) => Turn::Deliver(Delivery::Batch(batch)),
+            None => Turn::Again,
+        }
+    }
+
+    fn failed(&mut self, call: Call, error: Error) -> Turn {
+        match error.kind() {
+            ErrorKind::Throttled | ErrorKind::LimitExceeded => {
+                let random = self.random();
+                self.pacer.throttled(call, random);
+                self.reader.gauge.throttled();
+                Turn::Again
+            }
+            ErrorKind::ExpiredIterator => {
+                self.iterator = None;
+                self.pacer.failed(call, Duration::ZERO);
+                Turn::Again
+            }
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::ResourceInUse | ErrorKind::ExpiredToken | ErrorKind::Shutdown => {
+                self.trouble = None;
+                self.back_off(call);
+                self.reader.gauge.failed(format!("{error:#}"));
+                tracing::debug!(%error, "cannot read the shard, trying again");
+                Turn::Again
+            }
+            kind @ (ErrorKind::NotFound
+            | ErrorKind::AccessDenied
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidData
+            | ErrorKind::Mismatch
+            | ErrorKind::LeaseLost
+            | ErrorKind::Processor
+            | ErrorKind::Internal) => self.blocked(call, kind, error),
+        }
+    }
+
+    /// Trouble that seldom passes by itself: reported when it has been confirmed, and tried again for as long as the
+    /// shard is ours, since somebody may repair it.
+    fn blocked(&mut self, call: Call, kind: ErrorKind, error: Error) -> Turn {
+        // The iterator itself may be what is refused.
+        self.iterator = None;
+        self.reader.gauge.failed(format!("{error:#}"));
+        let seen = match self.trouble {
+            Some((before, seen)) if before == kind => seen.saturating_add(1),
+            Some(_) | None => 1,
+        };
+        self.trouble = Some((kind, seen));
+        if seen < CONFIRMATIONS {
+            self.back_off(call);
+        } else {
+            self.pacer.failed(call, self.reader.random.jittered(self.reader.config.blocked_retry_interval));
+        }
+        if seen == CONFIRMATIONS { Turn::Report(self.explain(kind, error)) } else { Turn::Again }
+    }
+
+    fn explain(&self, kind: ErrorKind, error: Error) -> Error {
+        let fix = match kind {
+            ErrorKind::NotFound => "check the stream's name, account and region, and that it was not deleted",
+            ErrorKind::AccessDenied => "allow kinesis:GetShardIterator and kinesis:GetRecords on the stream, and check the credentials",
+            ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
+            ErrorKind::Throttled
+            | ErrorKind::Unavailable
+            | ErrorKind::Timeout
+            | ErrorKind::ExpiredIterator
+            | ErrorKind::ExpiredToken
+            | ErrorKind::ResourceInUse
+            | ErrorKind::LimitExceeded
+            | ErrorKind::InvalidData
+            | ErrorKind::Mismatch
+            | ErrorKind::LeaseLost
+            | ErrorKind::Shutdown
+            | ErrorKind::Processor
+            | ErrorKind::Internal => "it is tried again",
+        };
+        let ShardReader { client, stream, shard_id, .. } = &self.reader;
+        Error::new(kind, format!("cannot read shard {shard_id} of stream {stream} at {client} ({fix})")).with_source(error)
+    }
+
+    fn back_off(&mut self, call: Call) {
+        let failures = self.failures.get_or_insert_with(|| FAILURES.backoff(&self.reader.random));
+        let delay = failures.next_delay().unwrap_or(FAILURES.max_delay);
+        self.pacer.failed(call, delay);
+    }
+
+    /// From 0 to 1.
+    fn random(&self) -> f64 {
+        self.reader.random.in_range(0..1000) as f64 / 1000.0
+    }
+}

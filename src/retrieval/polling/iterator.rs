@@ -1,0 +1,144 @@
+//! Where in the shard reading begins, and where it goes on when an iterator is lost. Pure.
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    lease::Lease,
+    stream::ShardPosition,
+    types::{Checkpoint, ExtendedSequenceNumber, Record, SequenceNumber, Timestamp},
+};
+
+/// Place in a shard up to which it was fetched. It outlives iterators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    start: ShardPosition,
+    /// Everything up to here was processed before this tenure.
+    processed: Option<ExtendedSequenceNumber>,
+    /// Everything up to here was fetched in this tenure.
+    fetched: Option<SequenceNumber>,
+}
+
+impl Cursor {
+    /// Where the lease's checkpoint says. `now` stands in for the frozen moment of a `Latest` lease that has none,
+    /// as another library may have made it.
+    ///
+    /// # Errors
+    /// `InvalidData` for a lease to start at a moment that names none, and for one that has ended.
+    pub(crate) fn starting_at(lease: &Lease, now: Timestamp) -> Result<Self> {
+        let (start, processed) = match lease.checkpoint {
+            Checkpoint::TrimHorizon => (ShardPosition::TrimHorizon, None),
+            // An iterator of the kind LATEST must not be used: what was put between the first start of the
+            // application and now, or between two iterators, would be lost.
+            Checkpoint::Latest => (ShardPosition::AtTimestamp(lease.start_at.unwrap_or(now)), None),
+            Checkpoint::AtTimestamp => {
+                let start_at = lease.start_at.ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidData, format!("lease {} is to start at a moment and does not say which", lease.key))
+                })?;
+                (ShardPosition::AtTimestamp(start_at), None)
+            }
+            // Inside an aggregate, its Kinesis record is read again and the first user records are filtered out.
+            Checkpoint::Sequence(n) if n.sub_sequence_number > 0 => (ShardPosition::AtSequenceNumber(n.sequence_number), Some(n)),
+            Checkpoint::Sequence(n) => (ShardPosition::AfterSequenceNumber(n.sequence_number), Some(n)),
+            Checkpoint::ShardEnd => {
+                return Err(Error::new(ErrorKind::InvalidData, format!("lease {} has ended: there is nothing to read", lease.key)));
+            }
+        };
+        Ok(Self { start, processed, fetched: None })
+    }
+
+    /// Where the next iterator is to be opened: after the last record fetched. Until there was one, at the start,
+    /// which does not move: a timestamp stays the same timestamp.
+    pub(crate) fn position(&self) -> ShardPosition {
+        self.fetched.map_or(self.start, ShardPosition::AfterSequenceNumber)
+    }
+
+    /// Notes a page as fetched and returns those of its records that are new: after the checkpoint, and after
+    /// everything fetched before. What is put between fetching and here must not drop records.
+    pub(crate) fn advance(&mut self, mut records: Vec<Record>) -> Vec<Record> {
+        let (fetched, processed) = (self.fetched, self.processed);
+        let is_old = |r: &Record| fetched.is_some_and(|f| r.sequence_number() <= f) || processed.is_some_and(|p| r.position() <= p);
+        if let Some(last) = records.last() {
+            self.fetched = self.fetched.max(Some(last.sequence_number()));
+        }
+        // Records are in order, so that the first new one ends the old ones.
+        let old = records.iter().take_while(|r| is_old(r)).count();
+        if old > 0 {
+            records.drain(..old);
+        }
+        records
+    }
+
+    /// Goes back to what was delivered, when fetching has to begin anew.
+    pub(super) const fn delivered_up_to(&mut self, last: ExtendedSequenceNumber) {
+        self.fetched = Some(last.sequence_number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{EncryptionType, RecordParts, ShardId, StreamIdentifier};
+
+    fn n(low: u128) -> SequenceNumber {
+        SequenceNumber::from_parts(0, low)
+    }
+
+    fn record(sequence: u128, sub: u64) -> Record {
+        Record::from_parts(RecordParts {
+            sequence_number: n(sequence),
+            sub_sequence_number: sub,
+            partition_key: "k".into(),
+            explicit_hash_key: None,
+            data: bytes::Bytes::new(),
+            approximate_arrival: None,
+            encryption_type: EncryptionType::None,
+            aggregated: sub > 0,
+        })
+    }
+
+    fn lease(checkpoint: Checkpoint, start_at: Option<i64>) -> Lease {
+        let stream = StreamIdentifier::Single("clicks".parse().expect("valid"));
+        Lease { start_at: start_at.map(Timestamp::from_millis), ..Lease::new(&stream, ShardId::from_index(0), checkpoint) }
+    }
+
+    const NOW: Timestamp = Timestamp::from_millis(9000);
+
+    #[test]
+    fn each_checkpoint_opens_where_it_should() {
+        let sequence = |low, sub| Checkpoint::Sequence(ExtendedSequenceNumber::new(n(low), sub));
+        for (checkpoint, start_at, expected) in [
+            (Checkpoint::TrimHorizon, None, ShardPosition::TrimHorizon),
+            (Checkpoint::TrimHorizon, Some(5), ShardPosition::TrimHorizon),
+            (Checkpoint::Latest, Some(5), ShardPosition::AtTimestamp(Timestamp::from_millis(5))),
+            (Checkpoint::Latest, None, ShardPosition::AtTimestamp(NOW)),
+            (Checkpoint::AtTimestamp, Some(5), ShardPosition::AtTimestamp(Timestamp::from_millis(5))),
+            (sequence(7, 0), Some(5), ShardPosition::AfterSequenceNumber(n(7))),
+            (sequence(7, 2), None, ShardPosition::AtSequenceNumber(n(7))),
+        ] {
+            let cursor = Cursor::starting_at(&lease(checkpoint, start_at), NOW).expect("can be opened");
+            assert_eq!(cursor.position(), expected, "{checkpoint}");
+        }
+        for (checkpoint, start_at) in [(Checkpoint::AtTimestamp, None), (Checkpoint::ShardEnd, Some(5))] {
+            let error = Cursor::starting_at(&lease(checkpoint, start_at), NOW).expect_err("cannot be opened");
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_after_the_last_record_fetched_and_else_at_the_same_start() {
+        let mut cursor = Cursor::starting_at(&lease(Checkpoint::Latest, Some(5)), NOW).expect("can be opened");
+        assert_eq!(cursor.advance(vec![]).len(), 0);
+        assert_eq!(cursor.position(), ShardPosition::AtTimestamp(Timestamp::from_millis(5)), "empty pages do not move it");
+        assert_eq!(cursor.advance(vec![record(3, 0), record(4, 0)]).len(), 2);
+        assert_eq!(cursor.position(), ShardPosition::AfterSequenceNumber(n(4)));
+    }
+
+    #[test]
+    fn records_seen_before_are_filtered_also_inside_aggregates() {
+        let checkpoint = Checkpoint::Sequence(ExtendedSequenceNumber::new(n(7), 1));
+        let mut cursor = Cursor::starting_at(&lease(checkpoint, None), NOW).expect("can be opened");
+        let fresh = cursor.advance(vec![record(7, 0), record(7, 1), record(7, 2), record(8, 0)]);
+        assert_eq!(fresh.iter().map(|r| r.position().to_string()).collect::<Vec<_>>(), ["7/2", "8"]);
+        let fresh = cursor.advance(vec![record(8, 0), record(9, 0)]);
+        assert_eq!(fresh.iter().map(|r| r.position().to_string()).collect::<Vec<_>>(), ["9"]);
+    }
+}

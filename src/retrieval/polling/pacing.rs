@@ -1,0 +1,146 @@
+//! When to call `GetRecords` next, and for how much. Pure: outcome of the last call in, moment and limit out.
+//!
+//! - *Behind* the tip: as soon as the shard's limits allow. An answer of `b` bytes is followed by `b / (2 MiB/s)` of
+//!   rest, which is the service's own rule for large answers, and calls keep a fifth of a second between them.
+//! - *At the tip, with records*: every `interval`.
+//! - *At the tip, without*: twice as long each time, up to `idle_interval`.
+//! - *Throttled*, because another application polls the same shard: half the rate at once, then a twentieth of the
+//!   full rate more with each answer.
+//!
+//! Times between calls count from the moment an answer came, less the shortest time that any call took: the service
+//! counted the call after it was sent and before it was answered, so that by its own clock the rest is not shorter.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Config;
+use crate::limits;
+
+/// Smallest share of the full rate that throttling leads to.
+const LEAST_SHARE: f64 = 1.0 / 16.0;
+/// What an answer gives back of the rate after throttling.
+const REGAINED_SHARE: f64 = 0.05;
+/// Wanted by the first call, when nothing is known about the shard.
+const FIRST_BYTES: u64 = 1024 * 1024;
+/// Wanted at the least.
+const LEAST_BYTES: u64 = 64 * 1024;
+/// Size of a record, for the first call.
+const FIRST_RECORD_BYTES: f64 = 2048.0;
+/// What a record takes in memory beside payload and key.
+pub(super) const RECORD_OVERHEAD_BYTES: u64 = 160;
+
+/// When a call was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) sent: Instant,
+    pub(super) answered: Instant,
+}
+
+/// An answer with records, or without.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    /// Records in it.
+    pub(super) records: u32,
+    /// Payload and keys.
+    pub(super) bytes: u64,
+    /// Records asked for.
+    pub(super) limit: u32,
+    pub(super) millis_behind_latest: u64,
+}
+
+/// The pace of one shard.
+#[derive(Debug)]
+pub(super) struct Pacer {
+    interval: Duration,
+    idle_interval: Duration,
+    max_records: u32,
+    call_spacing: Duration,
+    bytes_per_second: f64,
+    not_before: Instant,
+    /// Share of the full rate, 1 unless throttled lately.
+    share: f64,
+    /// Empty answers at the tip in a row.
+    quiet: u32,
+    shortest_call: Option<Duration>,
+    record_bytes: f64,
+    wanted: u64,
+}
+
+impl Pacer {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        Self {
+            interval: config.interval,
+            idle_interval: config.idle_interval.max(config.interval),
+            max_records: config.max_records.clamp(1, limits::GET_RECORDS_MAX_RECORDS),
+            call_spacing: Duration::from_secs(1) / config.calls_per_second.clamp(1, limits::GET_RECORDS_CALLS_PER_SECOND),
+            bytes_per_second: config.bytes_per_second.clamp(1, limits::READ_BYTES_PER_SECOND) as f64,
+            not_before: now,
+            share: 1.0,
+            quiet: 0,
+            shortest_call: None,
+            record_bytes: FIRST_RECORD_BYTES,
+            wanted: FIRST_BYTES,
+        }
+    }
+
+    /// When the next call may be sent.
+    pub(super) const fn not_before(&self) -> Instant {
+        self.not_before
+    }
+
+    /// Bytes worth setting aside for the next call.
+    pub(super) const fn wanted_bytes(&self) -> u64 {
+        self.wanted
+    }
+
+    /// Records to ask for, to fit into `bytes`.
+    pub(super) fn limit(&self, bytes: u64) -> u32 {
+        let records = bytes as f64 / (self.record_bytes + RECORD_OVERHEAD_BYTES as f64);
+        (records as u32).clamp(1, self.max_records)
+    }
+
+    /// After an answer. `random` is from 0 to 1.
+    pub(super) fn answered(&mut self, call: Call, page: Page, random: f64) {
+        self.share = (self.share + REGAINED_SHARE).min(1.0);
+        let took = call.answered - call.sent;
+        let shortest = self.shortest_call.map_or(took, |s| s.min(took));
+        self.shortest_call = Some(shortest);
+        let counted = call.answered - shortest;
+        let rest = Duration::from_secs_f64(page.bytes as f64 / (self.bytes_per_second * self.share));
+        let allowed = counted + rest.max(self.call_spacing.div_f64(self.share));
+
+        let behind = page.millis_behind_latest > 0 || page.records >= page.limit;
+        self.quiet = if behind || page.records > 0 { 0 } else { self.quiet.saturating_add(1) };
+        let useful = if behind {
+            Duration::ZERO
+        } else {
+            let doubled = self.interval.saturating_mul(1u32.checked_shl(self.quiet).unwrap_or(u32::MAX));
+            // A little longer than said, so that the shards of a worker do not poll in step.
+            doubled.min(self.idle_interval).mul_f64(1.0 + 0.05 * random)
+        };
+        self.not_before = allowed.max(call.sent + useful);
+
+        if page.records > 0 {
+            let average = page.bytes as f64 / f64::from(page.records);
+            // Larger records are believed at once, smaller ones by and by: too small a guess costs memory.
+            self.record_bytes = average.max(0.8 * self.record_bytes + 0.2 * average);
+        }
+        self.wanted = if behind { self.bytes_per_second as u64 } else { (2 * page.bytes).clamp(LEAST_BYTES, self.bytes_per_second as u64) };
+    }
+
+    /// After a throttled call. `random` is from 0 to 1.
+    pub(super) fn throttled(&mut self, call: Call, random: f64) {
+        self.share = (self.share / 2.0).max(LEAST_SHARE);
+        self.not_before = call.answered + self.call_spacing.div_f64(self.share).mul_f64(1.0 + random);
+    }
+
+    /// After a call that failed otherwise: not again before `delay` has passed.
+    pub(super) fn failed(&mut self, call: Call, delay: Duration) {
+        self.not_before = call.answered + delay.max(self.call_spacing);
+    }
+}
+
+#[cfg(test)]
+#[path = "pacing_test.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const MIB: u64 = 1024 * 1024;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[derive(Clone, Copy)]
+enum After {
+    Page { records: u32, bytes: u64, limit: u32, behind: u64 },
+    Throttle,
+    Failure(u64),
+}
+
+const fn tip(records: u32, bytes: u64) -> After {
+    After::Page { records, bytes, limit: 1000, behind: 0 }
+}
+
+const fn behind(records: u32, bytes: u64) -> After {
+    After::Page { records, bytes, limit: 1000, behind: 5000 }
+}
+
+/// Makes one call after the other as soon as allowed, each taking 10 ms, and returns the last wait, from sending to sending.
+fn last_wait(pacer: &mut Pacer, outcomes: &[After]) -> Duration {
+    let mut wait = Duration::ZERO;
+    for outcome in outcomes {
+        let sent = pacer.not_before();
+        let call = Call { sent, answered: sent + ms(10) };
+        match *outcome {
+            After::Page { records, bytes, limit, behind } => {
+                pacer.answered(call, Page { records, bytes, limit, millis_behind_latest: behind }, 0.0);
+            }
+            After::Throttle => pacer.throttled(call, 0.0),
+            After::Failure(delay) => pacer.failed(call, ms(delay)),
+        }
+        wait = pacer.not_before() - sent;
+    }
+    wait
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_follows_what_the_shard_holds() {
+    for (name, outcomes, expected) in [
+        ("records trickle in", &[tip(3, 300)][..], ms(250)),
+        ("one empty answer", &[tip(0, 0)], ms(500)),
+        ("two empty answers", &[tip(0, 0), tip(0, 0)], ms(1000)),
+        ("many empty answers", &[tip(0, 0); 40], ms(1000)),
+        ("a record ends the quiet", &[tip(0, 0), tip(0, 0), tip(1, 100)], ms(250)),
+        ("behind with few bytes: calls bind", &[behind(10, 1000)], ms(200)),
+        ("behind in an empty stretch", &[behind(0, 0)], ms(200)),
+        ("behind at full rate: bytes bind", &[behind(1000, 2 * MIB)], ms(1000)),
+        ("the largest answer uses up five seconds", &[behind(1000, 10 * MIB)], ms(5000)),
+        ("a full answer at the tip is behind", &[After::Page { records: 1000, bytes: 100_000, limit: 1000, behind: 0 }], ms(200)),
+        ("throttled once: half the rate", &[After::Throttle], ms(410)),
+        ("throttled twice: a quarter", &[After::Throttle, After::Throttle], ms(810)),
+        ("throttled for long: a sixteenth, no less", &[After::Throttle; 50], ms(3210)),
+        ("an answer gives a twentieth back", &[After::Throttle, behind(1, 1)], ms(200).div_f64(0.55)),
+        ("a failure waits as told", &[After::Failure(700)], ms(710)),
+        ("but not shorter than calls may follow", &[After::Failure(0)], ms(210)),
+    ] {
+        let mut pacer = Pacer::new(&Config::default(), Instant::now());
+        assert_eq!(last_wait(&mut pacer, outcomes), expected, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_comes_back_after_throttling() {
+    let mut pacer = Pacer::new(&Config::default(), Instant::now());
+    last_wait(&mut pacer, &[After::Throttle; 10]);
+    assert_eq!(last_wait(&mut pacer, &[behind(1, 1); 20]), ms(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_aims_at_the_bytes_set_aside() {
+    let mut pacer = Pacer::new(&Config::default(), Instant::now());
+    assert_eq!(pacer.wanted_bytes(), MIB);
+    assert!((300..=512).contains(&pacer.limit(MIB)), "a first guess of 2 KiB per record");
+    last_wait(&mut pacer, &[behind(4, 4 * MIB)]);
+    assert_eq!(pacer.wanted_bytes(), 2 * MIB);
+    assert_eq!(pacer.limit(2 * MIB), 1, "large records are believed at once");
+    last_wait(&mut pacer, &[behind(1000, 100_000); 60]);
+    assert!(pacer.limit(2 * MIB) >= 7000, "small ones by and by: {}", pacer.limit(2 * MIB));
+    assert_eq!(pacer.limit(0), 1);
+    assert_eq!(pacer.limit(u64::MAX), 10_000);
+    last_wait(&mut pacer, &[tip(0, 0)]);
+    assert_eq!(pacer.wanted_bytes(), LEAST_BYTES, "an idle shard sets little aside");
+}
+
+#[derive(Debug, Clone)]
+struct Turn {
+    /// Added to the shortest time that a call takes, before and after the service counts it.
+    before: u64,
+    after: u64,
+    /// How long the caller dawdles.
+    late: u64,
+    kind: u8,
+    bytes: u64,
+    random: f64,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    (0u64..80, 0u64..80, prop_oneof![9 => Just(0u64), 1 => 0u64..3000], 0u8..8, 0u64..10 * MIB, 0.0..1.0f64)
+        .prop_map(|(before, after, late, kind, bytes, random)| Turn { before, after, late, kind, bytes, random })
+}
+
+proptest! {
+    /// By the service's clock: never more than 5 calls in a second, and never more than 2 MiB in a second but for
+    /// the last answer, which the rest after it pays for.
+    #[test]
+    fn the_limits_of_the_shard_are_kept(turns in prop::collection::vec(turn(), 2..200)) {
+        let start = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
+            .block_on(async { Instant::now() });
+        let mut pacer = Pacer::new(&Config::default(), start);
+        let one_way = ms(5);
+        let mut counted: Vec<(Instant, u64)> = Vec::new();
+        for (i, turn) in turns.iter().enumerate() {
+            let sent = pacer.not_before() + ms(turn.late);
+            // The first call is as fast as calls get; later ones dawdle before or after they are counted.
+            let (before, after) = if i == 0 { (0, 0) } else { (turn.before, turn.after) };
+            let at = sent + one_way + ms(before);
+            let call = Call { sent, answered: at + one_way + ms(after) };
+            let mut bytes = 0;
+            match turn.kind {
+                0 => pacer.throttled(call, turn.random),
+                1 => pacer.failed(call, ms(turn.late)),
+                kind => {
+                    let behind = u64::from(kind > 4) * 1000;
+                    bytes = if kind % 2 == 0 { turn.bytes } else { turn.bytes / 1000 };
+                    pacer.answered(call, Page { records: 10, bytes, limit: 20, millis_behind_latest: behind }, turn.random);
+                }
+            }
+            counted.push((at, bytes));
+        }
+        for (i, (from, _)) in counted.iter().enumerate() {
+            let window: Vec<_> = counted[i..].iter().take_while(|(at, _)| *at < *from + Duration::from_secs(1)).collect();
+            prop_assert!(window.len() <= 5, "{} calls in a second", window.len());
+            let bytes: u64 = window[..window.len() - 1].iter().map(|(_, b)| b).sum();
+            prop_assert!(bytes <= 2 * MIB, "{bytes} bytes in a second");
+        }
+        prop_assert!(counted.windows(2).all(|w| w[0].0 < w[1].0));
+    }
+}

@@ -1,0 +1,226 @@
+//! Calls a processor as a worker would.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    checkpoint::{CheckpointLog, Checkpointer},
+    processor::{
+        BoxError, InitializationInput, LeaseLostInput, ProcessRecordsInput, RecordProcessor, ShardEndedInput, ShutdownRequestedInput,
+    },
+    stream::StreamReference,
+    types::{Checkpoint, Record, ShardId},
+};
+
+/// Unit-tests a [`RecordProcessor`] without a worker, a stream or a clock: calls it in the order a worker would, with a
+/// checkpointer that keeps the rules and records what was written. It repeats nothing by itself: a failed delivery is
+/// returned, and can be delivered again as the next attempt.
+///
+/// # Examples
+/// ```
+/// use async_trait::async_trait;
+/// use shardkeeper::processor::{BoxError, ProcessRecordsInput, RecordProcessor};
+/// use shardkeeper::testing::{ProcessorHarness, record};
+/// use shardkeeper::types::Checkpoint;
+///
+/// struct EveryTenth(u32);
+///
+/// #[async_trait]
+/// impl RecordProcessor for EveryTenth {
+///     async fn process_records(&mut self, input: ProcessRecordsInput<'_>) -> Result<(), BoxError> {
+///         for record in input.records {
+///             self.0 += 1;
+///             if self.0.is_multiple_of(10) {
+///                 input.checkpointer.checkpoint_at(record).await?;
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let mut harness = ProcessorHarness::new(EveryTenth(0)).shard("shardId-000000000007");
+/// harness.deliver((1..=25).map(|n| record(n, "x"))).await?;
+/// assert_eq!(harness.checkpoints().all(), [Checkpoint::from(record(10, "").position()), record(20, "").position().into()]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct ProcessorHarness<P> {
+    processor: P,
+    stream: StreamReference,
+    shard_id: ShardId,
+    start: Checkpoint,
+    fencing_token: u64,
+    millis_behind_latest: u64,
+    checkpointer: Checkpointer,
+    log: CheckpointLog,
+    cancelled: CancellationToken,
+    initialized: bool,
+    attempt: u32,
+    delivered: Vec<Record>,
+}
+
+impl<P: RecordProcessor> ProcessorHarness<P> {
+    /// A harness around `processor`: shard `shardId-000000000000` of the stream `test`, from `TrimHorizon`.
+    #[must_use]
+    pub fn new(processor: P) -> Self {
+        let (checkpointer, log) = Checkpointer::recording();
+        Self {
+            processor,
+            stream: "test".parse().expect("a valid name"),
+            shard_id: ShardId::from_index(0),
+            start: Checkpoint::TrimHorizon,
+            fencing_token: 1,
+            millis_behind_latest: 0,
+            checkpointer,
+            log,
+            cancelled: CancellationToken::new(),
+            initialized: false,
+            attempt: 0,
+            delivered: Vec::new(),
+        }
+    }
+
+    /// Sets the shard.
+    ///
+    /// # Panics
+    /// When it is no valid shard id.
+    #[must_use]
+    pub fn shard(mut self, shard_id: &str) -> Self {
+        self.shard_id = shard_id.parse().expect("a shard id is 1 to 128 letters, digits, '_', '.' and '-'");
+        self
+    }
+
+    /// Sets the checkpoint from which the shard is continued. To be called before anything is delivered.
+    #[must_use]
+    pub fn starting_at(mut self, checkpoint: impl Into<Checkpoint>) -> Self {
+        self.start = checkpoint.into();
+        (self.checkpointer, self.log) = Checkpointer::recording_from(self.start);
+        self
+    }
+
+    /// Sets the fencing token.
+    #[must_use]
+    pub const fn fencing_token(mut self, token: u64) -> Self {
+        self.fencing_token = token;
+        self
+    }
+
+    /// Sets how far the next batches are behind the tip.
+    pub const fn set_millis_behind_latest(&mut self, millis: u64) {
+        self.millis_behind_latest = millis;
+    }
+
+    /// Calls `initialize`, unless that was done. The other calls see to it themselves.
+    ///
+    /// # Errors
+    /// Those of the processor.
+    pub async fn initialize(&mut self) -> Result<(), BoxError> {
+        if !self.initialized {
+            let input = InitializationInput::new(&self.stream, &self.shard_id, self.start, self.fencing_token);
+            self.processor.initialize(input).await?;
+            self.initialized = true;
+        }
+        Ok(())
+    }
+
+    /// Delivers a batch.
+    ///
+    /// # Errors
+    /// Those of the processor. [`deliver_again`](ProcessorHarness::deliver_again) is what a worker would do then.
+    ///
+    /// # Panics
+    /// When there are no records, or they are not in order: a worker delivers no such batch.
+    pub async fn deliver(&mut self, records: impl IntoIterator<Item = Record> + Send) -> Result<(), BoxError> {
+        self.delivered = records.into_iter().collect();
+        assert!(!self.delivered.is_empty(), "a batch has at least one record");
+        assert!(self.delivered.is_sorted_by(|a, b| a.position() < b.position()), "records come in the order of their positions");
+        self.attempt = 0;
+        self.deliver_again().await
+    }
+
+    /// Delivers the last batch again, as the next attempt.
+    ///
+    /// # Errors
+    /// Those of the processor.
+    ///
+    /// # Panics
+    /// When nothing was delivered before.
+    pub async fn deliver_again(&mut self) -> Result<(), BoxError> {
+        self.initialize().await?;
+        let last = self.delivered.last().expect("a batch was delivered before").position();
+        self.attempt += 1;
+        self.checkpointer.deliver(last);
+        let input = ProcessRecordsInput {
+            shard_id: &self.shard_id,
+            records: &self.delivered,
+            millis_behind_latest: self.millis_behind_latest,
+            checkpointer: &self.checkpointer,
+            attempt: self.attempt,
+            cancelled: &self.cancelled,
+            fencing_token: self.fencing_token,
+        };
+        self.processor.process_records(input).await?;
+        self.checkpointer.acknowledge(last);
+        Ok(())
+    }
+
+    /// Calls `shard_ended`.
+    ///
+    /// # Errors
+    /// Those of the processor.
+    pub async fn end_shard(&mut self) -> Result<(), BoxError> {
+        self.initialize().await?;
+        self.processor.shard_ended(ShardEndedInput { shard_id: &self.shard_id, checkpointer: &self.checkpointer }).await
+    }
+
+    /// Calls `shutdown_requested`.
+    ///
+    /// # Errors
+    /// Those of the processor.
+    pub async fn shut_down(&mut self) -> Result<(), BoxError> {
+        self.initialize().await?;
+        self.processor.shutdown_requested(ShutdownRequestedInput { shard_id: &self.shard_id, checkpointer: &self.checkpointer }).await
+    }
+
+    /// Fires [`cancelled`](ProcessorHarness::cancelled) and calls `lease_lost`.
+    ///
+    /// # Errors
+    /// Those of `initialize`.
+    pub async fn lose_lease(&mut self) -> Result<(), BoxError> {
+        self.initialize().await?;
+        self.cancelled.cancel();
+        self.processor.lease_lost(LeaseLostInput { shard_id: &self.shard_id }).await;
+        Ok(())
+    }
+
+    /// Everything for which the processor has returned `Ok`: what a worker with automatic checkpoints would write.
+    #[must_use]
+    pub fn acknowledged(&self) -> Checkpoint {
+        self.checkpointer.acknowledged()
+    }
+
+    /// The checkpoints that the processor wrote by hand.
+    #[must_use]
+    pub const fn checkpoints(&self) -> &CheckpointLog {
+        &self.log
+    }
+
+    /// The token that processors get as `cancelled`; firing it in the midst of a call tells it that the lease is in doubt.
+    #[must_use]
+    pub const fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    /// The processor.
+    #[must_use]
+    pub const fn processor(&self) -> &P {
+        &self.processor
+    }
+}
+
+impl<P: std::fmt::Debug> std::fmt::Debug for ProcessorHarness<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessorHarness").field("processor", &self.processor).field("shard_id", &self.shard_id).finish_non_exhaustive()
+    }
+}

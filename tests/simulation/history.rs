@@ -1,0 +1,377 @@
+//! What is known of a run so far: the facts that invariants are checked against, kept up by events alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use shardkeeper::{
+    lease::{Lease, LeaseKey, WorkerVersion},
+    types::{Checkpoint, InstanceId, SequenceNumber, ShardId, Timestamp, WorkerId},
+};
+
+use crate::event::{Callback, Ending, Event, NodeId};
+
+/// Numbers of the plan that invariants need.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) lease_duration: Duration,
+    pub(crate) checkpoint_interval: Duration,
+    pub(crate) drain_timeout: Duration,
+    /// No fault of the network or the services happens in this run.
+    pub(crate) calm_network: bool,
+}
+
+/// One process.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) slot: u32,
+    pub(crate) worker: WorkerId,
+    /// Its lives in the table.
+    pub(crate) instances: BTreeSet<InstanceId>,
+    pub(crate) running: bool,
+    pub(crate) frozen: bool,
+    /// When it was frozen last.
+    pub(crate) last_frozen: Option<Duration>,
+    pub(crate) stop_asked: Option<Duration>,
+    /// When the last heartbeat that was answered had been sent.
+    pub(crate) believes_since: Option<Duration>,
+}
+
+/// A record as put.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Put {
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) arrival: Timestamp,
+    /// When it was first processed successfully.
+    pub(crate) done: Option<Duration>,
+    /// How often.
+    pub(crate) times: u32,
+}
+
+/// A shard and all that was put into it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ShardFacts {
+    pub(crate) parents: BTreeSet<ShardId>,
+    pub(crate) closed: bool,
+    pub(crate) records: Vec<Put>,
+    /// All records before this index are done, or came before the application.
+    pub(crate) done_until: usize,
+    /// Whether its lease has been at its end.
+    pub(crate) ended: Option<Duration>,
+    /// Moment before which its records need not be delivered.
+    pub(crate) start_at: Option<Timestamp>,
+}
+
+impl ShardFacts {
+    /// Index of the first record after this position.
+    pub(crate) fn index_after(&self, checkpoint: Checkpoint, start_at: Option<Timestamp>) -> usize {
+        match checkpoint {
+            Checkpoint::TrimHorizon => 0,
+            Checkpoint::Latest | Checkpoint::AtTimestamp => {
+                start_at.map_or(0, |start| self.records.partition_point(|record| record.arrival < start))
+            }
+            Checkpoint::Sequence(n) => self.records.partition_point(|record| record.sequence <= n.sequence_number),
+            Checkpoint::ShardEnd => self.records.len(),
+        }
+    }
+
+    /// Index of this record.
+    pub(crate) fn index_of(&self, sequence: SequenceNumber) -> Option<usize> {
+        self.records.binary_search_by_key(&sequence, |record| record.sequence).ok()
+    }
+
+    fn advance(&mut self) {
+        let start_at = self.start_at;
+        while self.records.get(self.done_until).is_some_and(|r| r.done.is_some() || start_at.is_some_and(|start| r.arrival < start)) {
+            self.done_until += 1;
+        }
+    }
+}
+
+/// From the acquisition of a lease to its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenure {
+    pub(crate) node: NodeId,
+    pub(crate) owner: WorkerId,
+    pub(crate) instance: InstanceId,
+    pub(crate) acquired: Duration,
+    /// The position at acquisition.
+    pub(crate) start: (Checkpoint, Option<Timestamp>),
+    /// Index after the last record processed.
+    done_until: usize,
+    pub(crate) initialized: bool,
+    pub(crate) processor: Option<u64>,
+    /// The call that runs now, and since when.
+    pub(crate) running: Option<(Callback, Duration)>,
+    /// The last callback.
+    pub(crate) finished: Option<&'static str>,
+    /// When the first write was sent that would end it.
+    pub(crate) surrendered: Option<Duration>,
+    /// When another write took the lease away, or the end was applied.
+    pub(crate) over: Option<Duration>,
+}
+
+impl Tenure {
+    /// Index of its first record.
+    pub(crate) fn first(&self, facts: &ShardFacts) -> usize {
+        facts.index_after(self.start.0, self.start.1)
+    }
+
+    /// Index of the record to come next.
+    pub(crate) fn next(&self, facts: &ShardFacts) -> usize {
+        self.first(facts).max(self.done_until)
+    }
+}
+
+/// Everything known.
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) settings: Settings,
+    /// Virtual time since the start.
+    pub(crate) now: Duration,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) shards: BTreeMap<ShardId, ShardFacts>,
+    pub(crate) rows: BTreeMap<LeaseKey, Lease>,
+    pub(crate) workers: BTreeMap<WorkerId, WorkerVersion>,
+    pub(crate) tenures: BTreeMap<(ShardId, u64), Tenure>,
+    /// The tenure that each row is in.
+    pub(crate) current: BTreeMap<ShardId, u64>,
+    pub(crate) healed: Option<Duration>,
+    /// Records put; deliveries that succeeded; of those, of records that had been delivered before.
+    pub(crate) put: u64,
+    pub(crate) delivered: u64,
+    pub(crate) repeated: u64,
+    pub(crate) takes: u64,
+    pub(crate) last_take: Duration,
+}
+
+impl History {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            now: Duration::ZERO,
+            nodes: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            tenures: BTreeMap::new(),
+            current: BTreeMap::new(),
+            healed: None,
+            put: 0,
+            delivered: 0,
+            repeated: 0,
+            takes: 0,
+            last_take: Duration::ZERO,
+        }
+    }
+
+    /// The tenure of this token. An owner whose take was not answered takes once more, and counts from then.
+    pub(crate) fn tenure(&self, shard: &ShardId, token: u64) -> Option<&Tenure> {
+        let (found, tenure) = self.tenures.range(..=(shard.clone(), token)).next_back()?;
+        (found.0 == *shard).then_some(tenure)
+    }
+
+    fn tenure_mut(&mut self, shard: &ShardId, token: u64) -> Option<&mut Tenure> {
+        let (found, tenure) = self.tenures.range_mut(..=(shard.clone(), token)).next_back()?;
+        (found.0 == *shard).then_some(tenure)
+    }
+
+    /// The tenure that the row is in, if a worker has accepted it.
+    pub(crate) fn current_tenure(&self, shard: &ShardId) -> Option<(u64, &Tenure)> {
+        let token = *self.current.get(shard)?;
+        Some((token, self.tenure(shard, token)?))
+    }
+
+    /// Whether this life of this worker is one of the node's.
+    pub(crate) fn is_own(&self, node: NodeId, lease: &Lease) -> bool {
+        self.nodes.get(&node).is_some_and(|node| {
+            lease.owner.as_ref() == Some(&node.worker) && lease.owner_instance.is_some_and(|instance| node.instances.contains(&instance))
+        })
+    }
+
+    /// The running node that this life belongs to.
+    pub(crate) fn running_node(&self, worker: &WorkerId, instance: InstanceId) -> Option<(NodeId, &Node)> {
+        let found = self.nodes.iter().find(|(_, node)| node.running && node.worker == *worker && node.instances.contains(&instance));
+        found.map(|(id, node)| (*id, node))
+    }
+
+    /// Whether all parents of the shard are at their end, as far as a lease row tells.
+    pub(crate) fn parents_ended(&self, shard: &ShardId) -> Result<(), ShardId> {
+        let Some(facts) = self.shards.get(shard) else { return Ok(()) };
+        match facts.parents.iter().find(|parent| self.shards.get(*parent).is_none_or(|p| p.ended.is_none())) {
+            Some(parent) => Err(parent.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Shards with records that are not processed, and how many.
+    pub(crate) fn unfinished(&self) -> Vec<(ShardId, usize)> {
+        let left = self.shards.iter().map(|(id, facts)| (id.clone(), facts.records.len() - facts.done_until));
+        left.filter(|(_, left)| *left > 0).collect()
+    }
+
+    pub(crate) fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Booted { node, slot, worker } => {
+                let facts = Node {
+                    slot: *slot,
+                    worker: worker.clone(),
+                    instances: BTreeSet::new(),
+                    running: true,
+                    frozen: false,
+                    last_frozen: None,
+                    stop_asked: None,
+                    believes_since: None,
+                };
+                self.nodes.insert(*node, facts);
+            }
+            Event::Killed { node } | Event::Exited { node, .. } => self.node(*node, |n, _| n.running = false),
+            Event::Frozen { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (true, Some(now))),
+            Event::Resumed { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (false, Some(now))),
+            Event::StopAsked { node } => self.node(*node, |n, now| n.stop_asked = Some(now)),
+            Event::HeartbeatAnswered { node, sent, .. } => self.node(*node, |n, _| n.believes_since = n.believes_since.max(Some(*sent))),
+            Event::Healed => self.healed = Some(self.now),
+            Event::Fault(_) => {}
+            Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
+            Event::ShardSeen(shard) => {
+                let facts = self.shards.entry(shard.id.clone()).or_default();
+                facts.parents.extend(shard.parents.iter().cloned());
+                facts.closed |= !shard.is_open();
+            }
+            Event::EndSeen { shard } => self.shards.entry(shard.clone()).or_default().closed = true,
+            Event::WorkerPut { node, row } => {
+                self.node(*node, |n, _| drop(n.instances.insert(row.version.instance)));
+                self.workers.insert(row.id.clone(), row.version);
+            }
+            Event::WorkerRenewed { worker, version, .. } => drop(self.workers.insert(worker.clone(), *version)),
+            Event::WorkerDeleted { node, worker, .. } => {
+                self.workers.remove(worker);
+                // Who signs off believes in nothing any more.
+                self.node(*node, |n, _| if n.worker == *worker { n.believes_since = None });
+            }
+            Event::LeaseSent { node, from, to } => self.lease_sent(*node, from, to),
+            Event::LeaseCreated { node, lease } => self.lease_created(*node, lease),
+            Event::LeaseUpdated { node, to, .. } => self.lease_updated(*node, to),
+            Event::LeaseDeleted { from, .. } => drop(self.rows.remove(&from.key)),
+            Event::CallStarted { by, call } => {
+                let now = self.now;
+                if let Some(tenure) = self.tenure_mut(&by.shard, by.token) {
+                    tenure.running = Some((call.clone(), now));
+                    tenure.processor = Some(by.processor);
+                    if call.is_last() {
+                        tenure.finished = Some(call.name());
+                    }
+                }
+            }
+            Event::CallEnded { by, call, ending } => self.call_ended(&by.shard, by.token, call, *ending),
+        }
+    }
+
+    fn node(&mut self, id: NodeId, change: impl FnOnce(&mut Node, Duration)) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            change(node, self.now);
+        }
+    }
+
+    fn put(&mut self, shard: &ShardId, records: &[SequenceNumber], arrival: Timestamp) {
+        let facts = self.shards.entry(shard.clone()).or_default();
+        facts.records.extend(records.iter().map(|sequence| Put { sequence: *sequence, arrival, done: None, times: 0 }));
+        facts.advance();
+        self.put += records.len() as u64;
+    }
+
+    fn lease_created(&mut self, node: NodeId, lease: &Lease) {
+        if matches!(lease.checkpoint, Checkpoint::Latest | Checkpoint::AtTimestamp) {
+            let facts = self.shards.entry(lease.shard_id.clone()).or_default();
+            facts.start_at = lease.start_at;
+            facts.advance();
+        }
+        // The owner of a parent makes the leases of its children its own.
+        self.lease_updated(node, lease);
+    }
+
+    fn lease_sent(&mut self, node: NodeId, from: &Lease, to: &Lease) {
+        if !self.is_own(node, from) || (to.owner == from.owner && to.owner_instance == from.owner_instance) {
+            return;
+        }
+        let now = self.now;
+        if let Some(token) = self.current.get(&from.shard_id).copied()
+            && let Some(tenure) = self.tenures.get_mut(&(from.shard_id.clone(), token))
+            && tenure.node == node
+        {
+            tenure.surrendered.get_or_insert(now);
+        }
+    }
+
+    fn lease_updated(&mut self, node: NodeId, to: &Lease) {
+        let before = self.rows.insert(to.key.clone(), to.clone());
+        let now = self.now;
+        let facts = self.shards.entry(to.shard_id.clone()).or_default();
+        if to.checkpoint.is_shard_end() {
+            facts.ended.get_or_insert(now);
+        }
+        let held = |lease: &Lease| lease.owner.clone().zip(lease.owner_instance);
+        let same = before.as_ref().and_then(held) == held(to);
+        if same {
+            return;
+        }
+        if let Some(token) = self.current.remove(&to.shard_id)
+            && let Some(tenure) = self.tenures.get_mut(&(to.shard_id.clone(), token))
+        {
+            tenure.over = Some(now);
+        }
+        if let Some((owner, instance)) = held(to) {
+            let tenure = Tenure {
+                node,
+                owner,
+                instance,
+                acquired: now,
+                start: (to.checkpoint, to.start_at),
+                done_until: 0,
+                initialized: false,
+                processor: None,
+                running: None,
+                finished: None,
+                surrendered: None,
+                over: None,
+            };
+            self.tenures.insert((to.shard_id.clone(), to.counter), tenure);
+            self.current.insert(to.shard_id.clone(), to.counter);
+            self.takes += 1;
+            self.last_take = now;
+        }
+    }
+
+    fn call_ended(&mut self, shard: &ShardId, token: u64, call: &Callback, ending: Ending) {
+        let now = self.now;
+        let Some((_, tenure)) = self.tenures.range_mut(..=(shard.clone(), token)).next_back().filter(|(found, _)| found.0 == *shard) else {
+            return;
+        };
+        tenure.running = None;
+        if matches!(call, Callback::ShardEnded) && ending != Ending::Done {
+            // It is called again until it succeeds.
+            tenure.finished = None;
+        }
+        if ending != Ending::Done {
+            return;
+        }
+        match call {
+            Callback::Initialize(_) => tenure.initialized = true,
+            Callback::LeaseLost | Callback::ShardEnded | Callback::ShutdownRequested => {}
+            Callback::Process(records) => {
+                let Some(facts) = self.shards.get_mut(shard) else { return };
+                for sequence in records {
+                    let Some(index) = facts.index_of(*sequence) else { continue };
+                    let record = &mut facts.records[index];
+                    self.delivered += 1;
+                    self.repeated += u64::from(record.times > 0);
+                    record.times += 1;
+                    record.done.get_or_insert(now);
+                    tenure.done_until = tenure.done_until.max(index + 1);
+                }
+                facts.advance();
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One seed from start to verdict: chaos, healing, balance, and a clean end.
+
+use std::{sync::Arc, time::Duration};
+
+use shardkeeper::{
+    clock::TokioClock,
+    local::{Config, CreateStream, Delays, LocalKinesis, Quirks},
+    random::Randomness,
+    stream::StreamReference,
+    task::Spawner,
+    types::Timestamp,
+};
+use tokio::time::{sleep, sleep_until};
+
+use crate::{
+    STREAM,
+    dice::{Dice, hash},
+    event::Event,
+    fleet::Fleet,
+    handler::Handlers,
+    history::Settings,
+    invariants::liveness,
+    nemesis::Nemesis,
+    plan::Plan,
+    producer::Producer,
+    watched_stream::WatchedStream,
+    weather::Weather,
+    world::{Verdict, World},
+};
+
+/// The world begins on 1 January 2026.
+pub(crate) const BASE: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
+/// How often the run looks at what it waits for.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Time for a request there and back and for tasks to act on it, in good weather.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Runs a plan in a thread of its own: nothing of one seed is left for the next.
+pub(crate) fn run(plan: Plan, keep_lines: bool) -> Verdict {
+    let seed = plan.seed;
+    let thread = std::thread::Builder::new().name(format!("seed {seed}")).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
+        let verdict = runtime.block_on(play(plan, keep_lines));
+        runtime.shutdown_background();
+        verdict
+    });
+    let thread = thread.expect("threads can be started");
+    thread.join().expect("the harness does not panic")
+}
+
+async fn play(plan: Plan, keep_lines: bool) -> Verdict {
+    let stage = Stage::set(&Arc::new(plan), keep_lines);
+    stage.chaos().await;
+    stage.heal().await;
+    stage.settle().await;
+    stage.end().await;
+    stage.world.close()
+}
+
+/// All that takes part in a run.
+pub(crate) struct Stage {
+    plan: Arc<Plan>,
+    pub(crate) world: Arc<World>,
+    weather: Arc<Weather>,
+    handlers: Arc<Handlers>,
+    fleet: Arc<Fleet>,
+    nemesis: Nemesis,
+    kinesis: LocalKinesis,
+    stream: StreamReference,
+}
+
+impl Stage {
+    pub(crate) fn set(plan: &Arc<Plan>, keep_lines: bool) -> Self {
+        let settings = Settings {
+            lease_duration: plan.lease_duration,
+            checkpoint_interval: plan.checkpoint_interval,
+            drain_timeout: plan.drain_timeout,
+            calm_network: plan.is_calm(),
+        };
+        let world = &Arc::new(World::new(settings, keep_lines));
+        let clock = TokioClock::starting_at(BASE);
+        let config = Config {
+            delays: Delays { update: plan.reshard_delay, ..Delays::default() },
+            quirks: Quirks { list_shards_lag: plan.list_shards_lag, empty_answers: plan.empty_answers, ..Quirks::default() },
+            ..Config::default()
+        };
+        let kinesis = LocalKinesis::new(config, Arc::new(clock), Randomness::seeded(hash(plan.seed, &[0x571])));
+        let name = STREAM.parse().expect("a valid name");
+        kinesis.create_stream(&CreateStream::provisioned(name, plan.shards)).expect("a new account has room for it");
+        let stream: StreamReference = STREAM.parse().expect("a valid name");
+        let weather = Weather::new(plan.seed, plan.noise);
+        let handlers = Handlers::new(plan.seed, plan.temper, world);
+        let watched = Arc::new(WatchedStream::new(Arc::new(kinesis.clone()), world));
+        let fleet = Fleet::new(plan, world, &weather, &handlers, watched, clock);
+        let nemesis = Nemesis {
+            plan: Arc::clone(plan),
+            world: Arc::clone(world),
+            weather: Arc::clone(&weather),
+            fleet: Arc::clone(&fleet),
+            kinesis: kinesis.clone(),
+            stream: stream.clone(),
+        };
+        Self { plan: Arc::clone(plan), world: Arc::clone(world), weather, handlers, fleet, nemesis, kinesis, stream }
+    }
+
+    /// Starts a worker in every slot that is empty.
+    pub(crate) fn boot_all(&self) {
+        for slot in 0..self.plan.workers {
+            self.fleet.boot(slot, true);
+        }
+    }
+
+    fn producer(&self) -> Producer {
+        Producer { plan: Arc::clone(&self.plan), world: Arc::clone(&self.world), kinesis: self.kinesis.clone(), stream: self.stream.clone() }
+    }
+
+    /// In which every living lease must be back with a worker.
+    fn recovery(&self) -> Duration {
+        self.plan.lease_duration * 2 + Duration::from_secs(1)
+    }
+
+    async fn chaos(&self) {
+        let mut dice = Dice::new(self.plan.seed, "before");
+        self.producer().put(&mut dice, self.plan.records_before);
+        // What is put in the very millisecond of the start may count for either side.
+        sleep(Duration::from_millis(10)).await;
+        Spawner::current().spawn("producer", self.producer().run(self.recovery() + Duration::from_secs(5))).detach();
+        self.boot_all();
+        let mut strikes = self.nemesis.unleash();
+        sleep_until(self.world.started() + self.plan.chaos).await;
+        for strike in &mut strikes {
+            drop(strike.join().await);
+        }
+    }
+
+    async fn heal(&self) {
+        self.weather.heal();
+        self.handlers.heal();
+        self.world.record(&Event::Healed);
+        self.boot_all();
+        let bound = self.recovery() + SLACK;
+        let found = |history: &crate::history::History| {
+            let mut missing = liveness::orphans(history, bound);
+            missing.extend(liveness::uncovered(history));
+            missing
+        };
+        sleep(bound).await;
+        let missing = self.world.look(found);
+        if !missing.is_empty() {
+            self.world.violate("liveness", format!("{bound:?} after the faults ended these have no living owner: {}", missing.join(", ")));
+        }
+        // A chain of shards is read one after the other; each link has its own recovery.
+        let links = self.world.look(|history| history.shards.len() as u32);
+        let drained = |history: &crate::history::History| history.unfinished().is_empty();
+        let producing = self.recovery() + Duration::from_secs(6);
+        sleep_until(self.world.started() + self.plan.chaos + producing).await;
+        self.until(Duration::from_secs(30) + Duration::from_secs(4) * links, drained, |history| {
+            format!("not processed: {:?}", history.unfinished())
+        })
+        .await;
+    }
+
+    /// Waits for a state, and calls it a violation when it does not come in time.
+    async fn until(
+        &self,
+        bound: Duration,
+        reached: impl Fn(&crate::history::History) -> bool,
+        missing: impl Fn(&crate::history::History) -> String,
+    ) {
+        let deadline = self.world.now() + bound;
+        while !self.world.is_violated() && !self.world.look(&reached) {
+            if self.world.now() >= deadline {
+                let missing = self.world.look(&missing);
+                self.world.violate("liveness", format!("waited {bound:?}, {missing}"));
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Leases are shared evenly, and stay where they are.
+    async fn settle(&self) {
+        let even = |history: &crate::history::History| liveness::spread(history) <= 1 && liveness::orphans(history, Duration::ZERO).is_empty();
+        self.until(self.recovery() + Duration::from_secs(10), even, |history| format!("leases are shared unevenly: {:?}", liveness::shares(history))).await;
+        sleep(self.plan.lease_duration).await;
+        let takes = self.world.look(|history| history.takes);
+        sleep(self.plan.lease_duration * 3).await;
+        let more = self.world.look(|history| history.takes) - takes;
+        if more > 0 && !self.world.is_violated() {
+            self.world.violate("liveness", format!("{more} leases changed hands in a balanced fleet"));
+        }
+    }
+
+    /// Everybody leaves in order; what is left in the table must be the whole story.
+    async fn end(&self) {
+        let repeated = self.world.look(|history| history.repeated);
+        for slot in self.fleet.used_slots() {
+            self.fleet.stop(slot, self.nemesis.stop_bound()).await;
+        }
+        if self.world.is_violated() {
+            return;
+        }
+        let again = self.world.look(|history| history.repeated) - repeated;
+        if again > 0 {
+            self.world.violate("bounded_repeats", format!("an orderly end repeated {again} records"));
+        }
+        let left = self.world.look(|history| history.unfinished());
+        if !left.is_empty() {
+            self.world.violate("nothing_lost", format!("never processed: {left:?}"));
+        }
+        for row in self.fleet.table().snapshot().leases {
+            let behind = self.world.look(|history| {
+                let facts = history.shards.get(&row.shard_id)?;
+                let durable = facts.index_after(row.checkpoint, row.start_at);
+                (durable < facts.records.len()).then(|| facts.records.len() - durable)
+            });
+            if let Some(behind) = behind {
+                self.world.violate("bounded_repeats", format!("{} was left {behind} records behind", crate::event::Row(&row)));
+            }
+            // One handed to a worker that was leaving itself is free for anybody.
+            if row.owner_instance.is_some() {
+                self.world.violate("liveness", format!("{} was left owned", crate::event::Row(&row)));
+            }
+        }
+        let unfinished: Vec<String> = self.world.look(|history| {
+            let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none());
+            let exited = open.filter(|(_, t)| history.nodes.get(&t.node).is_some_and(|node| node.stop_asked.is_some()));
+            exited.map(|((shard, token), t)| format!("{} {}#{token}", t.node, crate::event::Short(shard))).collect()
+        });
+        if !unfinished.is_empty() {
+            self.world.violate("callbacks", format!("no last call for {}", unfinished.join(", ")));
+        }
+    }
+}

@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn holes_are_found_at_every_place() {
         let max = u128::MAX;
-        let cases: &[(&[(u128, u128)], &[(u128, u128)])] = &[
+        type Keys = [(u128, u128)];
+        let cases: &[(&Keys, &Keys)] = &[
             (&[], &[(0, max)]),
             (&[(0, max)], &[]),
             (&[(0, 4), (5, max)], &[]),

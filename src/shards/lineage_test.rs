@@ -92,7 +92,13 @@ fn the_child_of_a_finished_shard_starts_at_its_oldest_record() {
 fn a_merge_waits_for_the_parent_that_has_no_lease_yet() {
     // 2 is unfinished, so that 6 has no row. 5 is finished: 9 must not be made, lest it starts before 6.
     let listed = family();
-    let rows = [lease(5, Checkpoint::ShardEnd, &[0]), lease(4, begun(), &[0]), lease(1, begun(), &[]), lease(2, begun(), &[]), lease(7, begun(), &[3])];
+    let rows = [
+        lease(5, Checkpoint::ShardEnd, &[0]),
+        lease(4, begun(), &[0]),
+        lease(1, begun(), &[]),
+        lease(2, begun(), &[]),
+        lease(7, begun(), &[3]),
+    ];
     assert_eq!(made(&listed, &rows, Start::Everything), []);
     // 5's last owner makes it nevertheless; nothing confirms that it may start.
     let early = lease(9, ALL, &[5, 6]);
@@ -142,7 +148,10 @@ fn a_listing_that_lags_behind_the_rows_repeats_nothing() {
 
 #[test]
 fn a_circle_of_parents_is_survived() {
-    assert_eq!(made(&[shard(0, &[1], true), shard(1, &[0], true), shard(2, &[2], true), shard(3, &[], true)], &[], Start::Everything), [(3, ALL, Some(0))]);
+    assert_eq!(
+        made(&[shard(0, &[1], true), shard(1, &[0], true), shard(2, &[2], true), shard(3, &[], true)], &[], Start::Everything),
+        [(3, ALL, Some(0))]
+    );
 }
 
 #[test]
@@ -161,7 +170,11 @@ fn the_first_start_is_remembered_by_the_rows() {
     // No trace of the first start is left: everything, so that nothing is lost.
     assert_eq!(of(InitialPosition::Latest, &[&all]), Start::Everything);
     assert_eq!(of(InitialPosition::TrimHorizon, &rows), Start::Everything);
-    let at = |moment: i64| Start::From { checkpoint: Checkpoint::AtTimestamp, moment: Timestamp::from_millis(moment), mid_retention: moment > 10_000 };
+    let at = |moment: i64| Start::From {
+        checkpoint: Checkpoint::AtTimestamp,
+        moment: Timestamp::from_millis(moment),
+        mid_retention: moment > 10_000,
+    };
     assert_eq!(of(InitialPosition::AtTimestamp(Timestamp::from_millis(5_000)), &[]), at(5_000));
     assert_eq!(of(InitialPosition::AtTimestamp(Timestamp::from_millis(5_000)), &rows), at(20_000));
     // Of two first starts at once the earlier counts, as long as nobody reads by the later one.

@@ -17,7 +17,7 @@ mod discovery;
 mod lineage;
 mod sync;
 
-pub(crate) use sync::{ShardSync, SyncReport};
+pub(crate) use sync::ShardSync;
 
 #[cfg(test)]
 mod model_test;

@@ -142,13 +142,15 @@ impl World {
                 self.now += 1;
                 self.close(left);
                 self.close(right);
-                let range = HashKeyRange::new(self.shards[left].shard.hash_key_range.start(), self.shards[right].shard.hash_key_range.end());
+                let range =
+                    HashKeyRange::new(self.shards[left].shard.hash_key_range.start(), self.shards[right].shard.hash_key_range.end());
                 self.add(range.expect("adjacent"), vec![self.shards[left].shard.id.clone(), self.shards[right].shard.id.clone()]);
                 self.now += 1;
             }
             Event::Trim => {
                 // Oldest first, and only what nobody has to read any more: loss by retention is another matter.
-                let mut closed: Vec<usize> = (0..self.shards.len()).filter(|&i| self.shards[i].closed.is_some() && !self.shards[i].trimmed).collect();
+                let mut closed: Vec<usize> =
+                    (0..self.shards.len()).filter(|&i| self.shards[i].closed.is_some() && !self.shards[i].trimmed).collect();
                 closed.sort_by_key(|&i| self.shards[i].closed);
                 let Some(&oldest) = closed.first() else { return };
                 let facts = &self.shards[oldest];

@@ -293,6 +293,9 @@ impl ShardSync {
         let past = past_retention(leases, listed);
         let (trimmed, expired): (Vec<_>, Vec<_>) = past.into_iter().partition(|lease| lease.checkpoint.is_shard_end());
         let expired: Vec<ShardId> = expired.iter().map(|lease| lease.shard_id.clone()).collect();
+        if !expired.is_empty() {
+            tracing::error!(stream = %self.identifier, shards = ?expired, "shards are past retention before they were read to their end");
+        }
         let mut state = self.state();
         state.settled = settled;
         state.begun = Some(start);

@@ -272,7 +272,10 @@ async fn a_stream_made_again_is_refused() {
     let error = sync.sync(&setup.table, &setup.table.snapshot()).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     let text = error.to_string();
-    assert!(text.contains(&created.to_string()) && text.contains(&setup.clock.now().to_string()) && text.contains("application name"), "{text}");
+    assert!(
+        text.contains(&created.to_string()) && text.contains(&setup.clock.now().to_string()) && text.contains("application name"),
+        "{text}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,8 +361,7 @@ impl StreamClient for Pages {
 async fn list(errors: &[(usize, ErrorKind)], endless: bool) -> (Result<usize>, Vec<Option<String>>) {
     let setup = Setup::new(4);
     let shards = StreamClient::list_shards(&setup.kinesis, &setup.stream, &ShardFilter::All, None).await.expect("listed").shards;
-    let pages =
-        Arc::new(Pages { shards, errors: Mutex::new(errors.iter().copied().collect()), calls: Mutex::default(), endless });
+    let pages = Arc::new(Pages { shards, errors: Mutex::new(errors.iter().copied().collect()), calls: Mutex::default(), endless });
     let sync = setup.sync_by(Arc::<Pages>::clone(&pages), InitialPosition::Latest);
     let listed = sync.list(&ShardFilter::All).await.map(|shards| shards.len());
     let calls = pages.calls.lock().expect("whole").clone();

@@ -80,9 +80,8 @@ impl ShardSync {
         identifier: StreamIdentifier,
         initial: InitialPosition,
         clock: SharedClock,
+        random: Randomness,
     ) -> Self {
-        // For jitter and write ids only; seeded from the clock, it is the same in each replay of a simulation.
-        let random = Randomness::seeded(clock.now().as_millis().cast_unsigned());
         let retry = RetryConfig { max_attempts: Some(6), min_delay: Duration::from_millis(200), max_delay: Duration::from_secs(3) };
         Self { client, stream, identifier, initial, clock, random, retry, state: Mutex::default() }
     }

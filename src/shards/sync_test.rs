@@ -31,7 +31,14 @@ impl Setup {
     }
 
     fn sync_by(&self, client: Arc<dyn StreamClient>, initial: InitialPosition) -> ShardSync {
-        ShardSync::new(client, self.stream.clone(), StreamIdentifier::Single(name()), initial, Arc::clone(&self.clock))
+        ShardSync::new(
+            client,
+            self.stream.clone(),
+            StreamIdentifier::Single(name()),
+            initial,
+            Arc::clone(&self.clock),
+            Randomness::seeded(2),
+        )
     }
 
     fn sync(&self, initial: InitialPosition) -> ShardSync {

@@ -152,7 +152,7 @@ impl LeaseWriter {
                 continue;
             }
             match self.create_child(child).await? {
-                Created::Owned(lease) => gained.push(lease),
+                Created::Owned(lease) => gained.push(*lease),
                 Created::Free => {}
                 Created::Exists(key) => waiting.push(key),
             }
@@ -195,7 +195,7 @@ impl LeaseWriter {
         } else {
             row.write_id = Some(id);
         }
-        let created = |row: Lease| if keep { Created::Owned(row) } else { Created::Free };
+        let created = |row: Lease| if keep { Created::Owned(Box::new(row)) } else { Created::Free };
         let mut backoff = outfit.table_retry().backoff(&outfit.random);
         let deadline = Instant::now() + outfit.config.lease_duration;
         loop {
@@ -326,7 +326,7 @@ impl LeaseWriter {
 }
 
 enum Created {
-    Owned(Lease),
+    Owned(Box<Lease>),
     Free,
     Exists(LeaseKey),
 }

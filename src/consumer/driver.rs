@@ -21,6 +21,7 @@ use crate::{
     },
     retrieval::{
         Batch, Delivery, Gauge, RecordSource, Unreadable,
+        fan_out::{FanOutSource, Subscriber},
         polling::{Cursor, PollingSource, ShardReader},
     },
     retry::{Backoff, RetryConfig},
@@ -176,21 +177,21 @@ impl Driver {
 
     /// Begins to fetch, so that the first batch is there when the processor is ready.
     fn open(&self) -> Box<dyn RecordSource> {
-        match Cursor::starting_at(&self.lease, self.context.clock.now()) {
-            Ok(cursor) => {
-                let reader = ShardReader {
-                    client: std::sync::Arc::clone(&self.context.client),
-                    stream: self.context.stream.clone(),
-                    shard_id: self.lease.shard_id.clone(),
-                    config: self.context.polling.clone(),
-                    budget: self.context.budget.shard(),
-                    random: self.context.random.clone(),
-                    gauge: self.gauge.clone(),
-                    spawner: self.context.spawner.clone(),
-                };
+        let cursor = match Cursor::starting_at(&self.lease, self.context.clock.now()) {
+            Ok(cursor) => cursor,
+            Err(error) => return Box::new(Unreadable::new(error)),
+        };
+        let StreamContext { client, stream, polling, registration, fan_out, budget, random, spawner, .. } = self.context.clone();
+        let (shard_id, budget, gauge) = (self.lease.shard_id.clone(), budget.shard(), self.gauge.clone());
+        match registration {
+            None => {
+                let reader = ShardReader { client, stream, shard_id, config: polling, budget, random, gauge, spawner };
                 Box::new(PollingSource::start(reader, cursor))
             }
-            Err(error) => Box::new(Unreadable::new(error)),
+            Some(registration) => {
+                let subscriber = Subscriber { client, registration, stream, shard_id, config: fan_out, budget, random, gauge, spawner };
+                Box::new(FanOutSource::start(subscriber, cursor))
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! Reading one shard: batches of records in order, then the end of the shard.
 //!
-//! [`RecordSource`] is what the shard consumer sees. [`polling`] reads with `GetRecords`; a task per shard fetches ahead
-//! of processing, within the byte budget that all shards of the worker share ([`ByteBudget`]).
+//! [`RecordSource`] is what the shard consumer sees. [`polling`] reads with `GetRecords`, [`fan_out`] with
+//! `SubscribeToShard`; a task per shard reads ahead of processing, within the byte budget that all shards of the worker
+//! share ([`ByteBudget`]).
 
 use std::{
     fmt::Debug,
@@ -16,9 +17,13 @@ use crate::{
 };
 
 mod budget;
+pub mod fan_out;
 pub mod polling;
 
+use polling::RECORD_OVERHEAD_BYTES;
+
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
+pub use fan_out::{Consumer, Retrieval};
 
 /// Records of one shard, from the checkpoint on: each once, in order.
 #[async_trait]
@@ -101,6 +106,8 @@ pub(crate) struct Gauge(Arc<Mutex<Reading>>);
 pub(crate) struct Reading {
     /// As the last answer said; `None` before the first.
     pub(crate) millis_behind_latest: Option<u64>,
+    /// Whether a subscription is being opened, or has not delivered yet.
+    pub(crate) subscribing: bool,
     /// Whether the last call was throttled.
     pub(crate) throttled: bool,
     /// Throttled calls in all.
@@ -121,9 +128,14 @@ impl Gauge {
     pub(crate) fn answered(&self, millis_behind_latest: u64) {
         self.update(|r| {
             r.millis_behind_latest = Some(millis_behind_latest);
+            r.subscribing = false;
             r.throttled = false;
             r.trouble = None;
         });
+    }
+
+    pub(crate) fn subscribing(&self) {
+        self.update(|r| r.subscribing = true);
     }
 
     pub(crate) fn throttled(&self) {

@@ -24,13 +24,18 @@ use crate::{
         ShutdownRequestedInput,
     },
     random::Randomness,
-    retrieval::{ByteBudget, polling},
+    retrieval::{
+        ByteBudget,
+        fan_out::{self, Registration},
+        polling,
+    },
     stream::{
-        PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
+        StreamDescription, StreamReference, Subscription,
     },
     task::{Spawner, Task},
     testing::ProcessorLog,
-    types::{Checkpoint, ShardId, StreamIdentifier, Timestamp},
+    types::{Checkpoint, ConsumerArn, ConsumerName, ShardId, StreamArn, StreamIdentifier, Timestamp},
 };
 
 pub(super) fn secs(n: u64) -> Duration {
@@ -207,6 +212,24 @@ impl StreamClient for Flaky {
         }
         Ok(page)
     }
+
+    async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
+        StreamClient::register_stream_consumer(&self.inner, stream, name).await
+    }
+
+    async fn describe_stream_consumer(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription> {
+        StreamClient::describe_stream_consumer(&self.inner, consumer).await
+    }
+
+    async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
+        StreamClient::deregister_stream_consumer(&self.inner, consumer).await
+    }
+
+    async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), position));
+        self.fail()?;
+        StreamClient::subscribe_to_shard(&self.inner, consumer, shard, position).await
+    }
 }
 
 pub(super) struct Setup {
@@ -218,6 +241,8 @@ pub(super) struct Setup {
     pub(super) record_bytes: usize,
     pub(super) checkpoint: Checkpoint,
     pub(super) parents: bool,
+    /// Reads by subscription, as the stream consumer `shop`.
+    pub(super) fan_out: Option<fan_out::Config>,
 }
 
 impl Default for Setup {
@@ -231,6 +256,7 @@ impl Default for Setup {
             record_bytes: 0,
             checkpoint: Checkpoint::TrimHorizon,
             parents: false,
+            fan_out: None,
         }
     }
 }
@@ -279,6 +305,10 @@ impl Setup {
         let client =
             Arc::new(Flaky { inner: kinesis.clone(), failures: Mutex::default(), cut_off: Mutex::default(), calls: Mutex::default() });
         let log = ProcessorLog::default();
+        let shop = || {
+            let arn = kinesis.describe_stream_summary(&stream).expect("it was made").description.arn;
+            Registration::by_name(Arc::<Flaky>::clone(&client), arn, "shop".parse().expect("valid"), Randomness::seeded(12))
+        };
         let context = StreamContext {
             worker: "host-1".parse().expect("valid"),
             stream: stream.clone(),
@@ -286,6 +316,8 @@ impl Setup {
             factory: Arc::new(log.factory_around(self.scripts)),
             config: self.config,
             polling: self.polling,
+            registration: self.fan_out.as_ref().map(|_| shop()),
+            fan_out: self.fan_out.unwrap_or_default(),
             budget: self.budget,
             clock: Arc::clone(&clock),
             random: Randomness::seeded(11),

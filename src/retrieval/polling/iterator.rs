@@ -68,7 +68,7 @@ impl Cursor {
     }
 
     /// Goes back to what was delivered, when fetching has to begin anew.
-    pub(super) const fn delivered_up_to(&mut self, last: ExtendedSequenceNumber) {
+    pub(in crate::retrieval) const fn delivered_up_to(&mut self, last: ExtendedSequenceNumber) {
         self.fetched = Some(last.sequence_number);
     }
 }

@@ -29,7 +29,7 @@ const LEAST_BYTES: u64 = 64 * 1024;
 /// large records does not fetch the service's 10 MiB from each.
 const FIRST_RECORD_BYTES: f64 = 32.0 * 1024.0;
 /// What a record takes in memory beside payload and key.
-pub(super) const RECORD_OVERHEAD_BYTES: u64 = 160;
+pub(in crate::retrieval) const RECORD_OVERHEAD_BYTES: u64 = 160;
 
 /// When a call was made.
 #[derive(Debug, Clone, Copy)]

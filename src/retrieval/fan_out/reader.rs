@@ -219,7 +219,7 @@ impl Reader {
     }
 
     /// Waits until an event would have room.
-    async fn room(&self, queue: &Sender<Result<Delivery>>) -> Result<Event, Unheard> {
+    async fn room(&mut self, queue: &Sender<Result<Delivery>>) -> Result<Event, Unheard> {
         drop(queue.reserve().await?);
         drop(self.subscriber.budget.reserve(super::pump::FIRST_BYTES).await);
         Ok(Event::Room)

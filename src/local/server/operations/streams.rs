@@ -1,5 +1,7 @@
 //! Streams: make, delete, describe, list, retention.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,7 @@ struct CreateStreamInput {
     stream_mode_details: Option<StreamModeDetails>,
     #[serde(rename = "MaxRecordSizeInKiB")]
     max_record_size_in_kib: Option<i64>,
+    tags: Option<BTreeMap<String, String>>,
 }
 
 pub(super) fn create_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
@@ -51,7 +54,7 @@ pub(super) fn create_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
     let max_record_kib = count(input.max_record_size_in_kib, "maxRecordSizeInKiB")?;
     let max_record_bytes = max_record_kib.map(|kib| usize::try_from(kib).unwrap_or(usize::MAX).saturating_mul(1024));
     let shard_count = count(input.shard_count, "shardCount")?;
-    call.kinesis.create_stream(&CreateStream { name, mode, shard_count, max_record_bytes })?;
+    call.kinesis.create_stream(&CreateStream { name, mode, shard_count, max_record_bytes, tags: input.tags.unwrap_or_default() })?;
     Ok(Bytes::new())
 }
 

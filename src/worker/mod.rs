@@ -99,7 +99,10 @@ impl WorkerHandle {
     pub async fn deregister_stream_consumers(&self) -> Result<Vec<StreamReference>> {
         let registrations = self.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (stream, registration) in &registrations {
-            registration.deregister().await.map_err(|e| e.context(format!("cannot deregister stream consumer {registration} of {stream}")))?;
+            registration
+                .deregister()
+                .await
+                .map_err(|e| e.context(format!("cannot deregister stream consumer {registration} of {stream}")))?;
         }
         Ok(registrations.into_keys().collect())
     }

@@ -75,7 +75,10 @@ impl Config {
         }
         if self.renew_after < limits::SUBSCRIBE_MIN_INTERVAL * 2 {
             let least = limits::SUBSCRIBE_MIN_INTERVAL * 2;
-            return bad(format!("fan_out renew_after is {:?}: give {least:?} or more, the service refuses quick successors", self.renew_after));
+            return bad(format!(
+                "fan_out renew_after is {:?}: give {least:?} or more, the service refuses quick successors",
+                self.renew_after
+            ));
         }
         if self.park_after < Duration::from_secs(1) {
             return bad(format!("fan_out park_after is {:?}: give 1 s or more", self.park_after));

@@ -1,7 +1,7 @@
 //! Reading one shard: batches of records in order, then the end of the shard.
 //!
-//! [`RecordSource`] is what the shard consumer sees. [`polling`] reads with `GetRecords`; a task per shard fetches ahead
-//! of processing, within the byte budget that all shards of the worker share ([`ByteBudget`]).
+//! `RecordSource` is what the shard consumer sees. [`polling`] reads with `GetRecords`; a task per shard fetches ahead
+//! of processing, within the byte budget that all shards of the worker share (`ByteBudget`).
 
 use std::{
     fmt::Debug,

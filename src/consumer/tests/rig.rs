@@ -157,7 +157,7 @@ struct Peer {
     writes_take: Duration,
 }
 
-/// A client that fails as told, the next call first.
+/// A client that fails as told, the next call first; `Internal` panics.
 #[derive(Debug)]
 pub(super) struct Flaky {
     inner: LocalKinesis,
@@ -176,6 +176,8 @@ impl std::fmt::Display for Flaky {
 impl Flaky {
     fn fail(&self) -> Result<()> {
         match self.failures.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            // A bug in a client, which must not end more than the call.
+            Some(ErrorKind::Internal) => panic!("as told"),
             Some(kind) => Err(Error::new(kind, "as told")),
             None => Ok(()),
         }

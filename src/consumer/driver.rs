@@ -124,6 +124,9 @@ impl Driver {
             Call::Process => self.process().await,
             Call::ShardEnded => self.shard_ended().await,
         };
+        if call == Call::Process && !matches!(outcome, Some(Ok(()))) {
+            self.checkpointer.refuse();
+        }
         match outcome {
             None => {
                 tracing::warn!(call = call.name(), "user code did not return in time and was dropped");

@@ -189,7 +189,7 @@ impl Stage {
     /// Leases are shared evenly, and stay where they are.
     async fn settle(&self) {
         let even =
-            |history: &crate::history::History| liveness::spread(history) <= 1 && liveness::orphans(history, Duration::ZERO).is_empty();
+            |history: &crate::history::History| !liveness::is_uneven(history) && liveness::orphans(history, Duration::ZERO).is_empty();
         self.until(self.recovery() + Duration::from_secs(10), even, |history| {
             format!("leases are shared unevenly: {:?}", liveness::shares(history))
         })
@@ -235,7 +235,7 @@ impl Stage {
             }
         }
         let unfinished: Vec<String> = self.world.look(|history| {
-            let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none());
+            let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none() && !t.abandoned);
             let exited = open.filter(|(_, t)| history.nodes.get(&t.node).is_some_and(|node| node.stop_asked.is_some()));
             exited.map(|((shard, token), t)| format!("{} {}#{token}", t.node, crate::event::Short(shard))).collect()
         });

@@ -203,7 +203,9 @@ impl LeaseWriter {
     }
 
     fn is_mine_and_unheld(&self, row: &Lease) -> bool {
-        row.is_held_by(self.life.me(), self.life.instance) && !self.life.state().held.contains_key(&row.key)
+        let state = self.life.state();
+        let elsewhere = state.held.contains_key(&row.key) || state.taking.contains(&row.key);
+        row.is_held_by(self.life.me(), self.life.instance) && !elsewhere
     }
 
     /// Lets the owner of a child that waits for this shard look at once.

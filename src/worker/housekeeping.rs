@@ -1,24 +1,20 @@
 //! What the leading worker does for the shards: makes missing leases, repairs holes, deletes finished leases.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::streams::KnownStream;
 use crate::{
-    clock::SharedClock,
     error::{ErrorKind, Result},
     lease::{LeaseTable, TableScan, coordinator::CoordinatorHandle},
     shards::ShardSync,
-    stream::StreamClient,
-    types::InitialPosition,
 };
 
 pub(super) struct Housekeeper {
     table: Arc<dyn LeaseTable>,
     coordinator: CoordinatorHandle,
     streams: Vec<Kept>,
-    sync_interval: std::time::Duration,
+    sync_interval: Duration,
 }
 
 struct Kept {
@@ -28,21 +24,12 @@ struct Kept {
 
 impl Housekeeper {
     pub(super) fn new(
-        client: &Arc<dyn StreamClient>,
         table: Arc<dyn LeaseTable>,
-        streams: &[KnownStream],
-        position: InitialPosition,
-        sync_interval: std::time::Duration,
-        clock: &SharedClock,
         coordinator: CoordinatorHandle,
+        streams: Vec<ShardSync>,
+        sync_interval: Duration,
     ) -> Self {
-        let streams = streams
-            .iter()
-            .map(|s| Kept {
-                sync: ShardSync::new(Arc::clone(client), s.reference.clone(), s.identifier.clone(), position, Arc::clone(clock)),
-                next_sync: None,
-            })
-            .collect();
+        let streams = streams.into_iter().map(|sync| Kept { sync, next_sync: None }).collect();
         Self { table, coordinator, streams, sync_interval }
     }
 
@@ -69,7 +56,7 @@ impl Housekeeper {
 }
 
 impl Kept {
-    async fn keep(&mut self, table: &dyn LeaseTable, scan: &TableScan, interval: std::time::Duration) -> Result<bool> {
+    async fn keep(&mut self, table: &dyn LeaseTable, scan: &TableScan, interval: Duration) -> Result<bool> {
         let now = Instant::now();
         let due = self.next_sync.is_none_or(|at| now >= at);
         let mut changed = false;

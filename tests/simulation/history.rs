@@ -325,11 +325,16 @@ impl History {
             return;
         }
         let now = self.now;
+        let lease_duration = self.settings.lease_duration;
+        let until = self.nodes.get(&node).zip(from.owner_instance).and_then(|(n, instance)| n.believes_until(instance, lease_duration));
+        let doubtful = until.is_none_or(|until| until < now + lease_duration / 5);
         if let Some(token) = self.current.get(&from.shard_id).copied()
             && let Some(tenure) = self.tenures.get_mut(&(from.shard_id.clone(), token))
             && tenure.node == node
         {
             tenure.surrendered.get_or_insert(now);
+            // User code is not called, not even for the last time, while the worker has reason to doubt its leases.
+            tenure.abandoned |= doubtful;
         }
     }
 

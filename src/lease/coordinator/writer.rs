@@ -149,7 +149,7 @@ impl LeaseWriter {
                 // worker's and that no consumer has would be read by nobody. The consumer waits for the parent.
                 Created::Owned(lease) => {
                     made.push(lease.key.clone());
-                    self.life.hold(lease).await;
+                    self.life.hold(*lease).await;
                 }
                 Created::Exists(key) => made.push(key),
                 Created::Free => any_free = true,
@@ -178,7 +178,7 @@ impl LeaseWriter {
         } else {
             row.write_id = Some(id);
         }
-        let created = |row: Lease| if keep { Created::Owned(row) } else { Created::Free };
+        let created = |row: Lease| if keep { Created::Owned(Box::new(row)) } else { Created::Free };
         let mut backoff = outfit.table_retry().backoff(&outfit.random);
         let deadline = Instant::now() + outfit.config.lease_duration;
         loop {
@@ -189,7 +189,7 @@ impl LeaseWriter {
                 Ok(WriteOutcome::Conflict) => match outfit.call(outfit.table.get_lease(&row.key)).await {
                     Ok(Some(found)) if found.was_written_by(id) => return Ok(created(found)),
                     // Made by a former attempt to end this shard, whose outcome was not known.
-                    Ok(Some(found)) if self.is_mine_and_unheld(&found) => return Ok(Created::Owned(found)),
+                    Ok(Some(found)) if self.is_mine_and_unheld(&found) => return Ok(Created::Owned(Box::new(found))),
                     Ok(Some(found)) => return Ok(Created::Exists(found.key)),
                     Ok(None) => Error::new(ErrorKind::Unavailable, format!("lease {} was deleted as it was made", row.key)),
                     Err(error) => error,
@@ -317,7 +317,7 @@ impl LeaseWriter {
 }
 
 enum Created {
-    Owned(Lease),
+    Owned(Box<Lease>),
     Free,
     Exists(LeaseKey),
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    error::{ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
     lease::{LeaseTable, TableScan, coordinator::CoordinatorHandle},
     shards::ShardSync,
 };
@@ -36,14 +36,15 @@ impl Housekeeper {
     /// Works on each scan of the table, which only a leading worker gets.
     ///
     /// # Errors
-    /// `Mismatch` when the stream was re-created, and other errors that trying again cannot mend.
+    /// `Mismatch` when the stream was re-created, `InvalidInput` for an initial position that cannot be, and what the
+    /// service refuses before the shards were ever listed, such as a missing permission.
     pub(super) async fn run(mut self, mut scans: mpsc::Receiver<Arc<TableScan>>) -> Result<()> {
         while let Some(scan) = scans.recv().await {
             let mut changed = false;
             for kept in &mut self.streams {
                 match kept.keep(&*self.table, &scan, self.sync_interval).await {
                     Ok(made_or_deleted) => changed |= made_or_deleted,
-                    Err(error) if matches!(error.kind(), ErrorKind::Mismatch) => return Err(error),
+                    Err(error) if kept.is_fatal(&error) => return Err(error),
                     Err(error) => tracing::warn!(%error, "shard housekeeping failed, trying again at the next round"),
                 }
             }
@@ -56,6 +57,15 @@ impl Housekeeper {
 }
 
 impl Kept {
+    /// What was possible before may be possible again: only a first listing that is refused ends the worker.
+    fn is_fatal(&self, error: &Error) -> bool {
+        match error.kind() {
+            ErrorKind::Mismatch | ErrorKind::InvalidInput => true,
+            ErrorKind::AccessDenied | ErrorKind::NotFound => self.next_sync.is_none(),
+            _ => false,
+        }
+    }
+
     async fn keep(&mut self, table: &dyn LeaseTable, scan: &TableScan, interval: Duration) -> Result<bool> {
         let now = Instant::now();
         let due = self.next_sync.is_none_or(|at| now >= at);

@@ -57,7 +57,6 @@ impl Worker {
     /// # Cancel safety
     /// Dropping the future stops everything at once, as a crash would: leases must expire before others take over.
     pub async fn run(self) -> Result<RunReport> {
-        let stop = self.handle.stop.clone();
         let signals = self.stop_on_signals;
         let handle = self.handle.clone();
         let signalled = async move {
@@ -71,7 +70,6 @@ impl Worker {
         let work = self.work();
         tokio::pin!(signalled);
         tokio::pin!(work);
-        let _ = &stop;
         tokio::select! {
             biased;
             () = &mut signalled => Err(Error::new(ErrorKind::Internal, "the signal handler ended")),

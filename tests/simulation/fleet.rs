@@ -33,7 +33,7 @@ use crate::{
     world::World,
 };
 
-/// Longer than any time limit of the worker, which must not rely on that of its clients.
+/// Time limit of the clients, as that of GetRecords on AWS. That of the table is of no account: the worker has its own.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Wall time of one node: off by a while, and jumping.

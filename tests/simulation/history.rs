@@ -71,6 +71,8 @@ pub(crate) struct Put {
 pub(crate) struct ShardFacts {
     pub(crate) parents: BTreeSet<ShardId>,
     pub(crate) closed: bool,
+    /// Whether a worker can know of it.
+    pub(crate) shown: bool,
     pub(crate) records: Vec<Put>,
     /// All records before this index are done, or came before the application.
     pub(crate) done_until: usize,
@@ -123,6 +125,8 @@ pub(crate) struct Tenure {
     pub(crate) running: Option<(Callback, Duration)>,
     /// The last callback.
     pub(crate) finished: Option<&'static str>,
+    /// User code did not return in time, and was left alone from then on.
+    pub(crate) abandoned: bool,
     /// When the first write was sent that would end it.
     pub(crate) surrendered: Option<Duration>,
     /// When another write took the lease away, or the end was applied.
@@ -256,6 +260,7 @@ impl History {
                 let facts = self.shards.entry(shard.id.clone()).or_default();
                 facts.parents.extend(shard.parents.iter().cloned());
                 facts.closed |= !shard.is_open();
+                facts.shown = true;
             }
             Event::EndSeen { shard } => self.shards.entry(shard.clone()).or_default().closed = true,
             Event::WorkerPut { node, row } => {
@@ -316,15 +321,20 @@ impl History {
     }
 
     fn lease_sent(&mut self, node: NodeId, from: &Lease, to: &Lease) {
-        if !self.is_own(node, from) || (to.owner == from.owner && to.owner_instance == from.owner_instance) {
+        if !self.is_own(node, from) || (to.owner == from.owner && to.owner_instance.is_some()) {
             return;
         }
         let now = self.now;
+        let lease_duration = self.settings.lease_duration;
+        let until = self.nodes.get(&node).zip(from.owner_instance).and_then(|(n, instance)| n.believes_until(instance, lease_duration));
+        let doubtful = until.is_none_or(|until| until < now + lease_duration / 5);
         if let Some(token) = self.current.get(&from.shard_id).copied()
             && let Some(tenure) = self.tenures.get_mut(&(from.shard_id.clone(), token))
             && tenure.node == node
         {
             tenure.surrendered.get_or_insert(now);
+            // User code is not called, not even for the last time, while the worker has reason to doubt its leases.
+            tenure.abandoned |= doubtful;
         }
     }
 
@@ -357,6 +367,7 @@ impl History {
                 processor: None,
                 running: None,
                 finished: None,
+                abandoned: false,
                 surrendered: None,
                 over: None,
             };
@@ -373,6 +384,7 @@ impl History {
             return;
         };
         tenure.running = None;
+        tenure.abandoned |= ending == Ending::Dropped;
         if matches!(call, Callback::ShardEnded) && ending != Ending::Done {
             // It is called again until it succeeds.
             tenure.finished = None;

@@ -125,6 +125,8 @@ pub(crate) struct Tenure {
     pub(crate) running: Option<(Callback, Duration)>,
     /// The last callback.
     pub(crate) finished: Option<&'static str>,
+    /// That was a `shard_ended` that failed, which may be repeated, and followed by the loss of the lease.
+    pub(crate) end_failed: bool,
     /// User code did not return in time, and was left alone from then on.
     pub(crate) abandoned: bool,
     /// When the first write was sent that would end it.
@@ -325,16 +327,11 @@ impl History {
             return;
         }
         let now = self.now;
-        let lease_duration = self.settings.lease_duration;
-        let until = self.nodes.get(&node).zip(from.owner_instance).and_then(|(n, instance)| n.believes_until(instance, lease_duration));
-        let doubtful = until.is_none_or(|until| until < now + lease_duration / 5);
         if let Some(token) = self.current.get(&from.shard_id).copied()
             && let Some(tenure) = self.tenures.get_mut(&(from.shard_id.clone(), token))
             && tenure.node == node
         {
             tenure.surrendered.get_or_insert(now);
-            // User code is not called, not even for the last time, while the worker has reason to doubt its leases.
-            tenure.abandoned |= doubtful;
         }
     }
 
@@ -350,10 +347,17 @@ impl History {
         if same {
             return;
         }
+        // User code is not called, not even for the last time, by a worker that had reason to doubt its leases.
+        let lease_duration = self.settings.lease_duration;
+        let doubtful = before.as_ref().and_then(held).is_some_and(|(owner, instance)| {
+            let holder = self.nodes.values().find(|node| node.worker == owner && node.instances.contains(&instance));
+            holder.and_then(|node| node.believes_until(instance, lease_duration)).is_none_or(|until| until < now + lease_duration / 5)
+        });
         if let Some(token) = self.current.remove(&to.shard_id)
             && let Some(tenure) = self.tenures.get_mut(&(to.shard_id.clone(), token))
         {
             tenure.over = Some(now);
+            tenure.abandoned |= doubtful;
         }
         if let Some((owner, instance)) = held(to) {
             let tenure = Tenure {
@@ -367,6 +371,7 @@ impl History {
                 processor: None,
                 running: None,
                 finished: None,
+                end_failed: false,
                 abandoned: false,
                 surrendered: None,
                 over: None,
@@ -385,10 +390,7 @@ impl History {
         };
         tenure.running = None;
         tenure.abandoned |= ending == Ending::Dropped;
-        if matches!(call, Callback::ShardEnded) && ending != Ending::Done {
-            // It is called again until it succeeds.
-            tenure.finished = None;
-        }
+        tenure.end_failed = matches!(call, Callback::ShardEnded) && ending != Ending::Done;
         if ending != Ending::Done {
             return;
         }

@@ -29,7 +29,10 @@ use crate::{
 };
 
 /// The world begins on 1 January 2026.
-pub(crate) const BASE: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+const BASE: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
+/// Where applications with AT_TIMESTAMP begin: after the first records, before the first worker.
+pub(crate) const START_AT: Timestamp = Timestamp::from_millis(BASE.as_millis() + 5);
 
 /// How often the run looks at what it waits for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -197,7 +200,10 @@ impl Stage {
             format!("leases are shared unevenly: {:?}", liveness::shares(history))
         })
         .await;
-        sleep(self.plan.lease_duration).await;
+        // Loads are still being measured, and each measurement may be worth a move; but not for ever.
+        let quiet = self.plan.lease_duration * 2;
+        let calm = |history: &crate::history::History| history.now.saturating_sub(history.last_take) >= quiet;
+        self.until(quiet * 6 + Duration::from_secs(30), calm, |_| "leases still change hands".to_owned()).await;
         let takes = self.world.look(|history| history.takes);
         sleep(self.plan.lease_duration * 3).await;
         let more = self.world.look(|history| history.takes) - takes;

@@ -91,7 +91,7 @@ impl LeaseWriter {
 
     async fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<()> {
         let load = self.measure_load();
-        self.write(self.life.outfit.config.lease_duration, move |row, id| {
+        self.write(Some(self.life.outfit.config.lease_duration), move |row, id| {
             let mut next = row.checkpointed(id, checkpoint);
             next.throughput_kbps = load.or(next.throughput_kbps);
             next
@@ -100,7 +100,7 @@ impl LeaseWriter {
     }
 
     async fn prepare(&mut self, pending: PendingCheckpoint) -> Result<()> {
-        self.write(self.life.outfit.config.lease_duration, move |row, id| row.prepared(id, pending.clone())).await
+        self.write(Some(self.life.outfit.config.lease_duration), move |row, id| row.prepared(id, pending.clone())).await
     }
 
     /// Load since the last measurement, averaged half and half with what the row says.
@@ -122,7 +122,9 @@ impl LeaseWriter {
         self.tenure.begin_surrender();
         let request = self.tenure.stop_request().unwrap_or(StopRequest::Release);
         let checkpoint = last.unwrap_or(self.current.checkpoint);
-        let limit = self.life.outfit.config.drain_timeout;
+        // Without a limit: a row that stays this worker's after its consumer has gone would be read by nobody, and
+        // taken by nobody while this worker lives. It ends with the life at the latest.
+        let limit = None;
         match request {
             StopRequest::HandOver { to } => {
                 self.write(limit, |row, id| row.handed_over(id, &to, checkpoint)).await?;
@@ -156,7 +158,7 @@ impl LeaseWriter {
             }
         }
         let ids: Vec<_> = children.iter().map(|c| c.id.clone()).collect();
-        self.write(self.life.outfit.config.lease_duration, |row, id| row.ended(id, ids.iter().cloned())).await?;
+        self.write(Some(self.life.outfit.config.lease_duration), |row, id| row.ended(id, ids.iter().cloned())).await?;
         tracing::info!(worker_id = %self.life.me(), lease_key = %self.current.key, children = ids.len(), "shard ended");
         for key in made {
             self.tell_child(key).await;
@@ -253,9 +255,9 @@ impl LeaseWriter {
         Error::new(ErrorKind::LeaseLost, format!("lease {} has gone to another worker", self.current.key))
     }
 
-    /// Writes `make` of the current row, and settles the outcome.
-    async fn write(&mut self, limit: Duration, make: impl Fn(&Lease, WriteId) -> Lease + Send) -> Result<()> {
-        let deadline = Instant::now() + limit;
+    /// Writes `make` of the current row, and settles the outcome, until `limit` is over if there is one.
+    async fn write(&mut self, limit: Option<Duration>, make: impl Fn(&Lease, WriteId) -> Lease + Send) -> Result<()> {
+        let deadline = limit.map(|limit| Instant::now() + limit);
         let outfit = self.life.outfit.clone();
         let mut backoff = outfit.table_retry().backoff(&outfit.random);
         let mut own = Vec::new();
@@ -286,7 +288,7 @@ impl LeaseWriter {
                     }
                 }
             };
-            if !retry_table(&error) || Instant::now() >= deadline || !backoff.wait().await {
+            if !retry_table(&error) || deadline.is_some_and(|at| Instant::now() >= at) || !backoff.wait().await {
                 return Err(error.context(format!("cannot write lease {}", self.current.key)));
             }
         }

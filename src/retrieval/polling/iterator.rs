@@ -15,6 +15,10 @@ pub(crate) struct Cursor {
     processed: Option<ExtendedSequenceNumber>,
     /// Everything up to here was fetched in this tenure.
     fetched: Option<SequenceNumber>,
+    /// Whether reading begins at the tip as it was at the first start.
+    from_tip: bool,
+    /// Whether the service has just refused that moment, as one that is still to come.
+    ahead: bool,
 }
 
 impl Cursor {
@@ -42,13 +46,30 @@ impl Cursor {
                 return Err(Error::new(ErrorKind::InvalidData, format!("lease {} has ended: there is nothing to read", lease.key)));
             }
         };
-        Ok(Self { start, processed, fetched: None })
+        Ok(Self { start, processed, fetched: None, from_tip: lease.checkpoint == Checkpoint::Latest, ahead: false })
     }
 
     /// Where the next iterator is to be opened: after the last record fetched. Until there was one, at the start,
     /// which does not move: a timestamp stays the same timestamp.
     pub(crate) fn position(&self) -> ShardPosition {
-        self.fetched.map_or(self.start, ShardPosition::AfterSequenceNumber)
+        match self.fetched {
+            Some(fetched) => ShardPosition::AfterSequenceNumber(fetched),
+            None if self.ahead => ShardPosition::Latest,
+            None => self.start,
+        }
+    }
+
+    /// Notes that an iterator at `position` was refused. True when another position is to be tried at once: the clock of
+    /// the worker that froze the moment runs ahead of the service's, so that the tip of now is the earlier one.
+    pub(super) const fn refused(&mut self) -> bool {
+        let retry = self.from_tip && self.fetched.is_none() && !self.ahead;
+        self.ahead = retry;
+        retry
+    }
+
+    /// Notes that an iterator was opened. One that is lost later is opened at the moment again, which has passed by then.
+    pub(super) const fn opened(&mut self) {
+        self.ahead = false;
     }
 
     /// Notes a page as fetched and returns those of its records that are new: after the checkpoint, and after
@@ -101,6 +122,21 @@ mod tests {
     }
 
     const NOW: Timestamp = Timestamp::from_millis(9000);
+
+    #[test]
+    fn a_tip_frozen_by_a_clock_that_runs_ahead_is_read_from_the_tip_of_now() {
+        let mut cursor = Cursor::starting_at(&lease(Checkpoint::Latest, Some(9_000)), NOW).expect("can be opened");
+        let frozen = ShardPosition::AtTimestamp(Timestamp::from_millis(9_000));
+        assert_eq!(cursor.position(), frozen);
+        assert!(cursor.refused());
+        assert_eq!(cursor.position(), ShardPosition::Latest);
+        assert!(!cursor.refused(), "refused there too, it is another trouble");
+        assert!(cursor.refused());
+        cursor.opened();
+        assert_eq!(cursor.position(), frozen, "a lost iterator is not to skip what was put meanwhile");
+        let mut at = Cursor::starting_at(&lease(Checkpoint::AtTimestamp, Some(9_000)), NOW).expect("can be opened");
+        assert!(!at.refused(), "a moment that the application has chosen is waited for");
+    }
 
     #[test]
     fn each_checkpoint_opens_where_it_should() {

@@ -3,7 +3,8 @@
 //! - *Behind* the tip: as soon as the shard's limits allow. An answer of `b` bytes is followed by `b / (2 MiB/s)` of
 //!   rest, which is the service's own rule for large answers, and calls keep a fifth of a second between them.
 //! - *At the tip, with records*: every `interval`.
-//! - *At the tip, without*: twice as long each time, up to `idle_interval`.
+//! - *At the tip, without*: the first time every `interval` too, since a shard that was just taken over, or has a record
+//!   each `interval`, is not quiet; then twice as long each time, up to `idle_interval`.
 //! - *Throttled*, because another application polls the same shard: half the rate at once, then a twentieth of the
 //!   full rate more with each answer.
 //!
@@ -116,7 +117,7 @@ impl Pacer {
         let useful = if behind {
             Duration::ZERO
         } else {
-            let doubled = self.interval.saturating_mul(1u32.checked_shl(self.quiet).unwrap_or(u32::MAX));
+            let doubled = self.interval.saturating_mul(1u32.checked_shl(self.quiet.saturating_sub(1)).unwrap_or(u32::MAX));
             // A little longer than said, so that the shards of a worker do not poll in step.
             doubled.min(self.idle_interval).mul_f64(1.0 + 0.05 * random)
         };

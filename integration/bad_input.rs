@@ -132,7 +132,9 @@ async fn recreated_stream() -> Result {
     let mut fleet = fleet(&[]).await?;
     let mut load = Load::start(fleet.server.kinesis.clone(), STREAM, LOAD);
     fleet.start("a")?;
-    fleet.see("both shards are read", |history| (history.tenures().filter(|t| !t.checkpoints.is_empty()).count() >= 2).then_some(())).await?;
+    fleet
+        .see("both shards are read", |history| (history.tenures().filter(|t| !t.checkpoints.is_empty()).count() >= 2).then_some(()))
+        .await?;
     load.stop().await?;
     fleet.signal("a", Signal::TERM)?;
     fleet.end("a").await?;

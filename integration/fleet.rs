@@ -92,8 +92,7 @@ async fn scenario(mut fleet: Fleet, table: Arc<dyn LeaseTable>) -> Result {
         }
     }
     check::saw_enough(&watch, 8)?;
-    let evidence =
-        Evidence { put, history, parents: lineage(&fleet).await?, disturbed: disturbed(&mut fleet, &["a", "c"])?, table: watch };
+    let evidence = Evidence { put, history, parents: lineage(&fleet).await?, disturbed: disturbed(&mut fleet, &["a", "c"])?, table: watch };
     check::everything(&evidence)
 }
 

@@ -48,10 +48,28 @@ async fn four_workers() -> Result<Vec<Row>> {
     Ok(vec![
         Row::new("64 shards, 4 workers, idle: lease-table writes", "1/s", writes(&idle), Target::Max(2.0), "KCL 3.5.1 19.7"),
         Row::new("64 shards, 4 workers, idle: lease-table reads", "1/s", reads(&idle), Target::None, "KCL 3.5.1 0.7"),
-        Row::new("64 shards, 4 workers, load: lease-table writes", "1/s", writes(&busy), Target::Max(13.8), "KCL 3.5.1 62, a checkpoint per batch"),
+        Row::new(
+            "64 shards, 4 workers, load: lease-table writes",
+            "1/s",
+            writes(&busy),
+            Target::Max(13.8),
+            "KCL 3.5.1 62, a checkpoint per batch",
+        ),
         Row::new("64 shards, 4 workers, load: checkpoints", "1/s", writes(&busy) - writes(&idle), Target::Max(12.8), "KCL 3.5.1 42"),
-        Row::new("ListShards of the fleet", "1/min", per_minute(&busy, "kinesis.ListShards").max(per_minute(&idle, "kinesis.ListShards")), Target::Max(1.0), "KCL 0; zio 3 per worker"),
-        Row::new("GetRecords per shard, idle", "1/min", per_minute(&idle, "kinesis.GetRecords") / f64::from(SHARDS), Target::Max(61.0), "KCL 3.5.1 40"),
+        Row::new(
+            "ListShards of the fleet",
+            "1/min",
+            per_minute(&busy, "kinesis.ListShards").max(per_minute(&idle, "kinesis.ListShards")),
+            Target::Max(1.0),
+            "KCL 0; zio 3 per worker",
+        ),
+        Row::new(
+            "GetRecords per shard, idle",
+            "1/min",
+            per_minute(&idle, "kinesis.GetRecords") / f64::from(SHARDS),
+            Target::Max(61.0),
+            "KCL 3.5.1 40",
+        ),
     ])
 }
 

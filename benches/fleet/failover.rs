@@ -51,15 +51,19 @@ pub(crate) async fn crash() -> Result<Vec<Row>> {
 }
 
 pub(crate) async fn leave() -> Result<Vec<Row>> {
-    let (other, leader) = tokio::try_join!(
-        cycles(Signal::TERM, Victim::Other, "10", LEAVES),
-        cycles(Signal::TERM, Victim::Leader, "10", LEAVES)
-    )?;
+    let (other, leader) =
+        tokio::try_join!(cycles(Signal::TERM, Victim::Other, "10", LEAVES), cycles(Signal::TERM, Victim::Leader, "10", LEAVES))?;
     let both = |a: f64, b: f64| a + b;
     Ok(vec![
         Row::new("SIGTERM: gap of each shard", "s", other.gaps.clone(), Target::Median(0.3), "KCL 3.5.1 62.9, tuned 13.2; KCL 2.7.2 39.7"),
         Row::new("SIGTERM: worst gap", "s", other.worst, Target::Max(2.0), "KCL 3.5.1 62.9, tuned 13.2"),
-        Row::new("SIGTERM of the coordinating worker: gap of each shard", "s", leader.gaps, Target::Median(0.3), "KCL 3.5.1 70.9, tuned 14.5"),
+        Row::new(
+            "SIGTERM of the coordinating worker: gap of each shard",
+            "s",
+            leader.gaps,
+            Target::Median(0.3),
+            "KCL 3.5.1 70.9, tuned 14.5",
+        ),
         Row::new("SIGTERM of the coordinating worker: worst gap", "s", leader.worst, Target::Max(2.0), "KCL 3.5.1 70.9, tuned 14.5"),
         Row::new("for comparison: between batches when nothing happens", "s", other.undisturbed, Target::None, ""),
         Row::new("records repeated in all of these", "records", both(other.repeats, leader.repeats), Target::Max(0.0), "KCL 3.5.1 0"),

@@ -38,7 +38,13 @@ pub(crate) async fn join() -> Result<Vec<Row>> {
         repeated += repeats(&history, &load.put()) as f64;
     }
     Ok(vec![
-        Row::new("start of the second process to 5/5, read", "s", even, Target::Max(1.5), "KCL 3.5.1 268.7, tuned 23.4; KCL 2.7.2 85.3; harlow 1.8"),
+        Row::new(
+            "start of the second process to 5/5, read",
+            "s",
+            even,
+            Target::Max(1.5),
+            "KCL 3.5.1 268.7, tuned 23.4; KCL 2.7.2 85.3; harlow 1.8",
+        ),
         Row::new("pause of a moved shard", "s", pauses, Target::Median(0.3), "KCL 3.5.1 12.9, tuned 1.5; KCL 2.7.2 3.2"),
         Row::new("records repeated in all joins", "records", repeated, Target::Max(0.0), "KCL 3.5.1 0; KCL 2.7.2 38 per join"),
     ])

@@ -55,9 +55,7 @@ pub(crate) fn seconds(millis: i64) -> f64 {
 pub(crate) fn calls_per_second(fleet: &mut Fleet, from: i64, to: i64) -> Result<BTreeMap<String, f64>> {
     let mut total: BTreeMap<String, f64> = BTreeMap::new();
     for worker in &mut fleet.workers {
-        let ticks = |limit: i64| {
-            move |event: &&Event| event.t <= limit && matches!(event.what, What::Calls { .. })
-        };
+        let ticks = |limit: i64| move |event: &&Event| event.t <= limit && matches!(event.what, What::Calls { .. });
         let events = worker.events()?;
         let (Some(before), Some(after)) = (events.iter().rev().find(ticks(from)), events.iter().rev().find(ticks(to))) else { continue };
         let (What::Calls { calls: old, .. }, What::Calls { calls: new, .. }) = (&before.what, &after.what) else { continue };

@@ -21,8 +21,20 @@ pub(crate) async fn reshard() -> Result<Vec<Row>> {
     let mut same = alone.same;
     pair.same.into_iter().for_each(|gap| same.push(gap));
     Ok(vec![
-        Row::new("parent's last to child's first batch, same worker", "s", same.into_iter().collect::<Sample>(), Target::Max(0.5), "KCL 3.5.1 17.0, tuned 3.4; KCL 2.7.2 16.8"),
-        Row::new("parent's last to child's first batch, other worker", "s", pair.other.into_iter().collect::<Sample>(), Target::Max(2.0), "not measured"),
+        Row::new(
+            "parent's last to child's first batch, same worker",
+            "s",
+            same.into_iter().collect::<Sample>(),
+            Target::Max(0.5),
+            "KCL 3.5.1 17.0, tuned 3.4; KCL 2.7.2 16.8",
+        ),
+        Row::new(
+            "parent's last to child's first batch, other worker",
+            "s",
+            pair.other.into_iter().collect::<Sample>(),
+            Target::Max(2.0),
+            "not measured",
+        ),
         Row::new("records repeated", "records", alone.repeats + pair.repeats, Target::Max(0.0), "KCL 3.5.1 0"),
         Row::new("records lost", "records", alone.lost + pair.lost, Target::Max(0.0), "KCL 3.5.1 0"),
     ])

@@ -16,11 +16,7 @@ const LIMIT: f64 = 2.0 * 1024.0 * 1024.0;
 
 pub(crate) async fn throughput() -> Result<Vec<Row>> {
     let mut fleet = Fleet::new(SHARDS, &[], |_| WorkerSpec::new("bench", LeaseTableKind::DynamoDb)).await?;
-    let mut load = Load::start(
-        fleet.server.kinesis.clone(),
-        "bench",
-        LoadPlan { records: RECORDS_PER_ROUND, period: PERIOD, size: SIZE },
-    );
+    let mut load = Load::start(fleet.server.kinesis.clone(), "bench", LoadPlan { records: RECORDS_PER_ROUND, period: PERIOD, size: SIZE });
     crate::rig::until("there is enough to read", || Ok((load.put().len() * SIZE >= BEHIND * SHARDS as usize).then_some(()))).await?;
     load.stop().await?;
     let put = load.put();

@@ -29,7 +29,5 @@ fn late_checkpoint(before: &Tenure, after: &Tenure) -> Option<String> {
 /// A worker that was stopped in the middle may finish the batch in hand, and no more.
 fn late_batches(before: &Tenure, after: &Tenure) -> Option<String> {
     let late = before.batches.iter().filter(|batch| batch.t > after.began).count();
-    (late > 1).then(|| {
-        format!("P4: {} handed over {late} batches of {} after {} had begun it", before.worker, before.shard, after.worker)
-    })
+    (late > 1).then(|| format!("P4: {} handed over {late} batches of {} after {} had begun it", before.worker, before.shard, after.worker))
 }

@@ -10,10 +10,7 @@ pub(super) fn violations(evidence: &Evidence) -> Vec<String> {
     for tenures in evidence.history.shards.values() {
         for (i, tenure) in tenures.iter().enumerate() {
             for batch in tenure.batches.iter().filter(|batch| at(batch.first) <= tenure.from) {
-                found.push(format!(
-                    "P3: {} began {} after {} and got {} again",
-                    tenure.worker, tenure.shard, tenure.from, batch.first
-                ));
+                found.push(format!("P3: {} began {} after {} and got {} again", tenure.worker, tenure.shard, tenure.from, batch.first));
             }
             let Some(before) = i.checked_sub(1).map(|i| &tenures[i]) else { continue };
             found.extend(clean_move(evidence, before, tenure));
@@ -26,10 +23,7 @@ fn clean_move(evidence: &Evidence, before: &Tenure, after: &Tenure) -> Option<St
     let clean = before.shutdown_requested && !before.lost && !evidence.disturbed.contains(&before.worker);
     let last = before.last_delivered()?;
     (clean && after.from < at(last)).then(|| {
-        format!(
-            "P3: {} gave {} up cleanly at {last}, but {} began it after {}",
-            before.worker, before.shard, after.worker, after.from
-        )
+        format!("P3: {} gave {} up cleanly at {last}, but {} began it after {}", before.worker, before.shard, after.worker, after.from)
     })
 }
 

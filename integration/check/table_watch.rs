@@ -71,10 +71,7 @@ impl TableWatch {
             for tenure in history.shards.get(shard).map_or(&[][..], Vec::as_slice) {
                 let durable = states.iter().filter(|s| s.counter < tenure.token).map(|s| s.checkpoint).max();
                 if let Some(durable) = durable.filter(|durable| *durable > tenure.from) {
-                    found.push(format!(
-                        "P3: {} began {shard} after {}, but the table said {durable} before",
-                        tenure.worker, tenure.from
-                    ));
+                    found.push(format!("P3: {} began {shard} after {}, but the table said {durable} before", tenure.worker, tenure.from));
                 }
             }
         }

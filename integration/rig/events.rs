@@ -24,14 +24,45 @@ pub(crate) struct Event {
 pub(crate) enum What {
     Start,
     Running,
-    Init { shard: String, token: u64, from: String },
-    Batch { shard: String, token: u64, first: String, last: String, n: usize },
-    Checkpoint { shard: String, token: u64, at: String },
-    Fenced { shard: String, token: u64 },
-    LeaseLost { shard: String, token: u64 },
-    ShardEnded { shard: String, token: u64 },
-    ShutdownRequested { shard: String, token: u64 },
-    Calls { calls: BTreeMap<String, u64>, errors: BTreeMap<String, u64>, leading: bool, expelled: u32 },
+    Init {
+        shard: String,
+        token: u64,
+        from: String,
+    },
+    Batch {
+        shard: String,
+        token: u64,
+        first: String,
+        last: String,
+        n: usize,
+    },
+    Checkpoint {
+        shard: String,
+        token: u64,
+        at: String,
+    },
+    Fenced {
+        shard: String,
+        token: u64,
+    },
+    LeaseLost {
+        shard: String,
+        token: u64,
+    },
+    ShardEnded {
+        shard: String,
+        token: u64,
+    },
+    ShutdownRequested {
+        shard: String,
+        token: u64,
+    },
+    Calls {
+        calls: BTreeMap<String, u64>,
+        errors: BTreeMap<String, u64>,
+        leading: bool,
+        expelled: u32,
+    },
     #[serde(other)]
     Other,
 }

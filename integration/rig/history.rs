@@ -88,8 +88,7 @@ impl History {
                 self.shards.entry(shard).or_default().push(tenure);
             }
             What::Batch { shard, token, first, last, n } => {
-                let batch =
-                    Batch { t: event.t, first: SequenceNumber::parse(first)?, last: SequenceNumber::parse(last)?, records: *n };
+                let batch = Batch { t: event.t, first: SequenceNumber::parse(first)?, last: SequenceNumber::parse(last)?, records: *n };
                 self.tenure(shard, *token)?.batches.push(batch);
             }
             What::Checkpoint { shard, token, at } => {

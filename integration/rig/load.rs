@@ -113,9 +113,8 @@ impl Producer {
             Err(error) => return Err(format!("PutRecords: {}", aws_sdk_kinesis::error::DisplayErrorContext(error))),
         };
         let taken = answer.records().iter().filter_map(|r| Some((r.shard_id()?, r.sequence_number()?)));
-        let taken = taken.map(|(shard, number)| {
-            Ok(PutRecord { shard: ShardId::new(shard)?, sequence_number: SequenceNumber::parse(number)? })
-        });
+        let taken =
+            taken.map(|(shard, number)| Ok(PutRecord { shard: ShardId::new(shard)?, sequence_number: SequenceNumber::parse(number)? }));
         let taken = taken.collect::<Result<Vec<_>, shardkeeper::types::InvalidText>>().map_err(|e| e.to_string())?;
         self.put.lock().unwrap_or_else(PoisonError::into_inner).extend(taken);
         Ok(())

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod budget;
+pub mod kpl;
 pub mod polling;
 
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};

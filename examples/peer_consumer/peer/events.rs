@@ -41,7 +41,12 @@ impl Events {
             Error::new(ErrorKind::InvalidInput, format!("cannot write the event file {}: name another with --events", path.display()))
                 .with_source(e)
         })?;
-        Ok(Self(Arc::new(Inner { worker: worker.to_owned(), file: Mutex::new(file), records: AtomicU64::new(0), bytes: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Inner {
+            worker: worker.to_owned(),
+            file: Mutex::new(file),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        })))
     }
 
     /// Writes an event with the fields of an object.

@@ -42,7 +42,8 @@ impl Reporter {
                 Ok(())
             }
             Err(error) => {
-                self.events.write("checkpoint_failed", json!({ "shard": shard, "error": format!("{error:#}"), "token": self.fencing_token }));
+                self.events
+                    .write("checkpoint_failed", json!({ "shard": shard, "error": format!("{error:#}"), "token": self.fencing_token }));
                 Err(error.into())
             }
         }

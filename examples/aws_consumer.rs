@@ -23,7 +23,7 @@ impl RecordProcessor for PrintSizes {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stream = std::env::args().nth(1).ok_or("usage: aws_consumer STREAM (a name or an ARN)")?;
-    let config = aws_config::load_from_env().await;
+    let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
     let worker = Worker::builder("aws-consumer-example", stream, || PrintSizes).aws(&config).build()?;
     let report = worker.run().await?;
     println!("{} records processed", report.records);

@@ -9,7 +9,7 @@ use shardkeeper::lease::{DynamoDbLeaseTable, LeaseTable as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    rig::{Finished, Fleet, LeaseTableKind, Load, LoadPlan, Process, Result, Server, Signal, WorkerProcess, WorkerSpec, until_async},
+    rig::{Finished, Fleet, GENEROUS, LeaseTableKind, Load, LoadPlan, Process, Result, Server, Signal, WorkerProcess, WorkerSpec, now, until, until_async},
     trial,
 };
 
@@ -141,9 +141,12 @@ async fn recreated_stream() -> Result {
 
     let table = DynamoDbLeaseTable::from_client(&fleet.server.dynamodb(), fleet.spec.app.as_str());
     let before = table.scan().await?.leases;
+    // The service tells the creation of a stream to the second, and takes longer than that to delete one.
+    let made = fleet.worker("a").started;
+    until("the former stream is seconds old", || Ok((now() > made + 2_000).then_some(()))).await?;
     let kinesis = &fleet.server.kinesis;
     kinesis.delete_stream().stream_name(STREAM).enforce_consumer_deletion(true).send().await?;
-    until_async("the stream is made again", crate::rig::GENEROUS, async || {
+    until_async("the stream is made again", GENEROUS, async || {
         Ok(kinesis.create_stream().stream_name(STREAM).shard_count(2).send().await.is_ok().then_some(()))
     })
     .await?;

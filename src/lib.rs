@@ -79,6 +79,8 @@
 //! | `cli` | | the `shardkeeper` command |
 //! | `test-util` | | conformance suites for own lease tables and stream clients, controls for tests |
 
+#![warn(unreachable_pub, clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
+
 pub mod checkpoint;
 pub mod clock;
 pub mod consumer;

@@ -225,3 +225,103 @@ impl Checkpointer {
         f(&mut self.0.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use super::*;
+    use crate::{
+        error::ErrorKind,
+        lease::{
+            Lease,
+            coordinator::{Command, Fence, Tenure},
+        },
+        types::{SequenceNumber, ShardId, StreamIdentifier},
+    };
+
+    fn at(n: u128) -> ExtendedSequenceNumber {
+        SequenceNumber::from_parts(0, n).into()
+    }
+
+    fn delivered(last: u128) -> (Checkpointer, CheckpointLog) {
+        let (checkpointer, log) = Checkpointer::recording();
+        checkpointer.deliver(at(last));
+        (checkpointer, log)
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_is_written_once() {
+        let (checkpointer, log) = delivered(9);
+        checkpointer.checkpoint_at(at(4)).await.expect("delivered");
+        checkpointer.checkpoint_at(at(4)).await.expect("nothing to do");
+        checkpointer.checkpoint().await.expect("delivered");
+        checkpointer.checkpoint().await.expect("nothing to do");
+        assert_eq!(log.all(), [at(4).into(), at(9).into()]);
+        for outside in [8, 10] {
+            assert_eq!(checkpointer.checkpoint_at(at(outside)).await.expect_err("outside").kind(), ErrorKind::InvalidInput);
+        }
+        assert_eq!(log.all().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_two_phase_checkpoint_counts_when_it_is_committed() {
+        let (checkpointer, log) = delivered(9);
+        let prepared = checkpointer.prepare_checkpoint_at(at(5), Bytes::from_static(b"state")).await.expect("delivered");
+        assert_eq!(log.all_prepared(), [PendingCheckpoint { checkpoint: at(5).into(), state: Some(Bytes::from_static(b"state")) }]);
+        assert_eq!((log.all().len(), prepared.checkpoint()), (0, at(5).into()));
+        prepared.commit().await.expect("nothing stands against it");
+        assert_eq!(log.all(), [at(5).into()]);
+
+        let again = checkpointer.prepare_checkpoint_at(at(5), None).await.expect("equal to the last");
+        again.commit().await.expect("nothing stands against it");
+        assert_eq!(log.all(), [at(5).into(), at(5).into()], "the first half has to be wiped from the row");
+
+        let overtaken = checkpointer.prepare_checkpoint_at(at(6), None).await.expect("delivered");
+        checkpointer.checkpoint().await.expect("delivered");
+        overtaken.commit().await.expect("nothing left to do");
+        assert_eq!(log.last(), Some(at(9).into()));
+        assert_eq!(log.all().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn automatic_checkpoints_wait_for_the_second_half() {
+        let (checkpointer, log) = delivered(9);
+        let prepared = checkpointer.prepare_checkpoint(None).await.expect("delivered");
+        checkpointer.acknowledge(at(9));
+        assert!(!checkpointer.write_acknowledged().await.expect("nothing due"));
+        drop(prepared);
+        assert!(checkpointer.write_acknowledged().await.expect("due"));
+        assert_eq!(log.all(), [at(9).into()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_side_by_side_never_move_it_back() {
+        let (sender, mut commands) = tokio::sync::mpsc::channel(4);
+        let stream = StreamIdentifier::Single("clicks".parse().expect("valid"));
+        let lease = Lease::new(&stream, ShardId::from_index(0), Checkpoint::TrimHorizon);
+        let tenure = Tenure::new(&lease, Fence::new(), tokio_util::sync::CancellationToken::new());
+        let handle = LeaseHandle { tenure, commands: sender };
+        let checkpointer = Checkpointer::new(&handle, lease.checkpoint);
+        checkpointer.deliver(at(9));
+        let writer = async {
+            let mut written = Vec::new();
+            while let Some(command) = commands.recv().await {
+                let Command::Checkpoint(checkpoint, reply) = command else { panic!("only checkpoints are asked for") };
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                written.push(checkpoint);
+                reply.send(Ok(())).expect("the caller waits");
+            }
+            written
+        };
+        let clone = checkpointer.clone();
+        let callers = async move {
+            let (a, b, c) = tokio::join!(clone.checkpoint_at(at(7)), clone.checkpoint_at(at(3)), clone.checkpoint());
+            a.and(b).and(c).expect("each is in order when it is asked for");
+            drop(handle);
+        };
+        let (written, ()) = tokio::join!(writer, callers);
+        assert_eq!(written, [at(7).into(), at(9).into()], "what another call has covered is not written");
+        // The consumer is gone, and with it the handle: a clone that user code has kept holds no lease.
+        checkpointer.deliver(at(11));
+        assert_eq!(checkpointer.checkpoint().await.expect_err("gone").kind(), ErrorKind::LeaseLost);
+    }
+}

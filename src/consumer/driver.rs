@@ -324,7 +324,7 @@ impl Driver {
 
     async fn surrender(&mut self) -> Event {
         self.flow.status.enter(ShardPhase::Draining);
-        self.stop_working();
+        self.stop_working(!matches!(self.flow.state, State::Surrendering { told: false }));
         let last = self.context.config.checkpoint_interval.map(|_| self.checkpointer.acknowledged());
         match self.flow.handle.surrender(last).await {
             Ok(()) => {
@@ -344,7 +344,7 @@ impl Driver {
 
     async fn write_end(&mut self) -> Event {
         self.flow.status.enter(ShardPhase::Ending);
-        self.stop_working();
+        self.stop_working(true);
         let handle = self.flow.handle.clone();
         let (children, random) = (self.children.clone(), self.context.random.clone());
         let write = async move {
@@ -373,12 +373,13 @@ impl Driver {
         }
     }
 
-    /// Before the last write of a tenure: whatever the processor still has running ends with it.
-    fn stop_working(&mut self) {
+    /// Before the last write of a tenure. Whatever the processor still has running ends with it, unless it is to be
+    /// told first.
+    fn stop_working(&mut self, told: bool) {
         self.automatic = None;
         self.flow.source = None;
         self.batch = None;
-        if let Some(processor) = self.processor.take() {
+        if told && let Some(processor) = self.processor.take() {
             // A destructor of user code that panics must not keep the lease from moving.
             drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(processor))));
         }
@@ -388,7 +389,9 @@ impl Driver {
         self.automatic = None;
         self.batch = None;
         let Some(processor) = &mut self.processor else { return Event::Succeeded };
-        tracing::info!("the lease is lost");
+        if self.flow.state == State::Losing(Ending::Lost) {
+            tracing::info!("the lease is lost");
+        }
         let call = async {
             processor.lease_lost(LeaseLostInput { shard_id: &self.lease.shard_id }).await;
             Ok(())
@@ -416,5 +419,5 @@ impl Driver {
 }
 
 #[cfg(all(test, feature = "test-util"))]
-#[path = "driver_test/mod.rs"]
+#[path = "tests/mod.rs"]
 mod tests;

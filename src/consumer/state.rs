@@ -16,7 +16,8 @@
 //!
 //! A *gate* holds until the fence allows user code to be called. Calls under way are not cut short by a lapsed fence,
 //! only told. Of `shard_ended`, `shutdown_requested` and `lease_lost`, a processor sees the one that ends it; only a
-//! `shard_ended` that failed may be followed by `lease_lost`.
+//! `shard_ended` that failed is followed by `lease_lost`. A processor that could not be asked to shut down, because
+//! its call had to be dropped, is told so by `lease_lost` once the lease is surrendered.
 
 /// A call of user code that may be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,16 +49,18 @@ pub(super) enum State {
     ShutdownGate,
     /// In `shutdown_requested`.
     ShuttingDown,
-    /// Writing the last checkpoint and the next owner.
-    Surrendering,
+    /// Writing the last checkpoint and the next owner; `told` when no `lease_lost` is due any more.
+    Surrendering {
+        told: bool,
+    },
     /// Writing the end of the shard.
     WritingEnd,
     /// The lease is lost while a call runs; `told` when no `lease_lost` is due any more.
     Abandoning {
         told: bool,
     },
-    /// In `lease_lost`.
-    Losing,
+    /// In `lease_lost`; the tenure ends so.
+    Losing(Ending),
     Done,
 }
 
@@ -116,11 +119,11 @@ impl State {
     pub(super) const fn on(self, event: Event) -> Option<(Self, Action)> {
         Some(match (self, event) {
             (Self::WaitingForParents, Event::ParentsFinished) => gate(Call::Initialize, false),
-            (Self::WaitingForParents, Event::StopRequested) => (Self::Surrendering, Action::Surrender),
+            (Self::WaitingForParents, Event::StopRequested) => surrender(true),
             (Self::WaitingForParents, Event::LeaseLost) => finish(Ending::Lost),
 
             (Self::Gate { call, .. }, Event::Ready) => (Self::Running(call), Action::Call(call)),
-            (Self::Gate { call: Call::Initialize, again: false }, Event::StopRequested) => (Self::Surrendering, Action::Surrender),
+            (Self::Gate { call: Call::Initialize, again: false }, Event::StopRequested) => surrender(true),
             (Self::Gate { call: Call::Initialize, again: false }, Event::LeaseLost) => finish(Ending::Lost),
             (Self::Gate { call: Call::ShardEnded, again: false }, Event::StopRequested) => shut_down(),
             (Self::Gate { call, .. }, Event::StopRequested) => stop_after(call),
@@ -134,7 +137,7 @@ impl State {
             (Self::Running(_) | Self::Draining(_), Event::LeaseLost) => (Self::Abandoning { told: false }, Action::KeepWaiting),
 
             (Self::Draining(call), Event::Succeeded | Event::Failed | Event::Exhausted) => stop_after(call),
-            (Self::Draining(_), Event::DeadlinePassed) => (Self::Surrendering, Action::Surrender),
+            (Self::Draining(_) | Self::ShutdownGate, Event::DeadlinePassed) => surrender(false),
 
             (Self::Backoff(call), Event::RetryDue) => gate(call, true),
             (Self::Backoff(call) | Self::Parked(call), Event::StopRequested) => stop_after(call),
@@ -145,24 +148,26 @@ impl State {
             (Self::Reading, Event::StopRequested) => shut_down(),
 
             (Self::ShutdownGate, Event::Ready) => (Self::ShuttingDown, Action::CallShutdownRequested),
-            (Self::ShutdownGate, Event::DeadlinePassed) => (Self::Surrendering, Action::Surrender),
 
-            (Self::ShuttingDown, Event::Succeeded | Event::Failed | Event::Exhausted | Event::DeadlinePassed) => {
-                (Self::Surrendering, Action::Surrender)
-            }
+            (Self::ShuttingDown, Event::Succeeded | Event::Failed | Event::Exhausted | Event::DeadlinePassed) => surrender(true),
             (Self::ShuttingDown, Event::LeaseLost) => (Self::Abandoning { told: true }, Action::KeepWaiting),
 
             (Self::WritingEnd, Event::Written) => finish(Ending::Ended),
             (Self::WritingEnd, Event::StopRequested) => (Self::WritingEnd, Action::KeepWaiting),
-            (Self::WritingEnd, Event::DeadlinePassed) => (Self::Surrendering, Action::Surrender),
-            (Self::WritingEnd | Self::Surrendering, Event::LeaseLost) => finish(Ending::Lost),
-            (Self::Surrendering, Event::Written) => finish(Ending::Surrendered),
+            (Self::WritingEnd, Event::DeadlinePassed) => surrender(true),
+            (Self::WritingEnd | Self::Surrendering { told: true }, Event::LeaseLost) => finish(Ending::Lost),
+            (Self::Surrendering { told: true }, Event::Written) => finish(Ending::Surrendered),
+            (Self::Surrendering { told: false }, Event::LeaseLost) => lose(),
+            (Self::Surrendering { told: false }, Event::Written) => (Self::Losing(Ending::Surrendered), Action::CallLeaseLost),
 
-            (Self::Abandoning { told: false }, Event::Succeeded | Event::Failed | Event::Exhausted | Event::DeadlinePassed) => lose(),
-            (
-                Self::Abandoning { told: true } | Self::Losing,
-                Event::Succeeded | Event::Failed | Event::Exhausted | Event::DeadlinePassed,
-            ) => finish(Ending::Lost),
+            (Self::Abandoning { told }, Event::Succeeded | Event::Failed | Event::Exhausted | Event::DeadlinePassed) => {
+                if told {
+                    finish(Ending::Lost)
+                } else {
+                    lose()
+                }
+            }
+            (Self::Losing(ending), Event::Succeeded | Event::Failed | Event::Exhausted | Event::DeadlinePassed) => finish(ending),
 
             _ => return None,
         })
@@ -177,8 +182,8 @@ const fn gate(call: Call, again: bool) -> (State, Action) {
 const fn stop_after(call: Call) -> (State, Action) {
     match call {
         Call::Initialize | Call::Process => shut_down(),
-        // It was told of the end of the shard; a second farewell would contradict the first.
-        Call::ShardEnded => (State::Surrendering, Action::Surrender),
+        // It was told of the end of the shard; to ask it to flush once more would contradict that.
+        Call::ShardEnded => surrender(false),
     }
 }
 
@@ -186,8 +191,12 @@ const fn shut_down() -> (State, Action) {
     (State::ShutdownGate, Action::AwaitFence)
 }
 
+const fn surrender(told: bool) -> (State, Action) {
+    (State::Surrendering { told }, Action::Surrender)
+}
+
 const fn lose() -> (State, Action) {
-    (State::Losing, Action::CallLeaseLost)
+    (State::Losing(Ending::Lost), Action::CallLeaseLost)
 }
 
 const fn finish(ending: Ending) -> (State, Action) {

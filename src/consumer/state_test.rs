@@ -27,8 +27,9 @@ fn every_state_answers_every_event_as_the_table_says() {
     let again = |call| S::Gate { call, again: true };
     let abandoning = S::Abandoning { told: false };
     let farewell = (S::ShutdownGate, A::AwaitFence);
-    let surrender = (S::Surrendering, A::Surrender);
-    let losing = (S::Losing, A::CallLeaseLost);
+    let told = (S::Surrendering { told: true }, A::Surrender);
+    let untold = (S::Surrendering { told: false }, A::Surrender);
+    let losing = (S::Losing(Ending::Lost), A::CallLeaseLost);
     let done = |ending| (S::Done, A::Finish(ending));
     let lost = done(Ending::Lost);
 
@@ -36,12 +37,12 @@ fn every_state_answers_every_event_as_the_table_says() {
     let mut table: Vec<Row> = vec![
         (
             S::WaitingForParents,
-            vec![(E::ParentsFinished, (first(Initialize), A::AwaitFence)), (E::StopRequested, surrender), (E::LeaseLost, lost)],
+            vec![(E::ParentsFinished, (first(Initialize), A::AwaitFence)), (E::StopRequested, told), (E::LeaseLost, lost)],
         ),
         // Nothing was called yet: no farewell either.
         (
             first(Initialize),
-            vec![(E::Ready, (S::Running(Initialize), A::Call(Initialize))), (E::StopRequested, surrender), (E::LeaseLost, lost)],
+            vec![(E::Ready, (S::Running(Initialize), A::Call(Initialize))), (E::StopRequested, told), (E::LeaseLost, lost)],
         ),
         (first(Process), vec![(E::Ready, (S::Running(Process), A::Call(Process))), (E::StopRequested, farewell), (E::LeaseLost, losing)]),
         (
@@ -55,7 +56,7 @@ fn every_state_answers_every_event_as_the_table_says() {
         (again(Process), vec![(E::Ready, (S::Running(Process), A::Call(Process))), (E::StopRequested, farewell), (E::LeaseLost, losing)]),
         (
             again(ShardEnded),
-            vec![(E::Ready, (S::Running(ShardEnded), A::Call(ShardEnded))), (E::StopRequested, surrender), (E::LeaseLost, losing)],
+            vec![(E::Ready, (S::Running(ShardEnded), A::Call(ShardEnded))), (E::StopRequested, untold), (E::LeaseLost, losing)],
         ),
         (
             S::Reading,
@@ -68,35 +69,40 @@ fn every_state_answers_every_event_as_the_table_says() {
         ),
         (
             S::ShutdownGate,
-            vec![(E::Ready, (S::ShuttingDown, A::CallShutdownRequested)), (E::DeadlinePassed, surrender), (E::LeaseLost, losing)],
+            vec![(E::Ready, (S::ShuttingDown, A::CallShutdownRequested)), (E::DeadlinePassed, untold), (E::LeaseLost, losing)],
         ),
         (
             S::ShuttingDown,
             vec![
-                (E::Succeeded, surrender),
-                (E::Failed, surrender),
-                (E::Exhausted, surrender),
-                (E::DeadlinePassed, surrender),
+                (E::Succeeded, told),
+                (E::Failed, told),
+                (E::Exhausted, told),
+                (E::DeadlinePassed, told),
                 (E::LeaseLost, (S::Abandoning { told: true }, A::KeepWaiting)),
             ],
         ),
-        (S::Surrendering, vec![(E::Written, done(Ending::Surrendered)), (E::LeaseLost, lost)]),
+        (S::Surrendering { told: true }, vec![(E::Written, done(Ending::Surrendered)), (E::LeaseLost, lost)]),
+        (S::Surrendering { told: false }, vec![(E::Written, (S::Losing(Ending::Surrendered), A::CallLeaseLost)), (E::LeaseLost, losing)]),
         (
             S::WritingEnd,
             vec![
                 (E::Written, done(Ending::Ended)),
                 (E::StopRequested, (S::WritingEnd, A::KeepWaiting)),
-                (E::DeadlinePassed, surrender),
+                (E::DeadlinePassed, told),
                 (E::LeaseLost, lost),
             ],
         ),
         (abandoning, vec![(E::Succeeded, losing), (E::Failed, losing), (E::Exhausted, losing), (E::DeadlinePassed, losing)]),
         (S::Abandoning { told: true }, vec![(E::Succeeded, lost), (E::Failed, lost), (E::Exhausted, lost), (E::DeadlinePassed, lost)]),
-        (S::Losing, vec![(E::Succeeded, lost), (E::Failed, lost), (E::Exhausted, lost), (E::DeadlinePassed, lost)]),
+        (S::Losing(Ending::Lost), vec![(E::Succeeded, lost), (E::Failed, lost), (E::Exhausted, lost), (E::DeadlinePassed, lost)]),
+        (
+            S::Losing(Ending::Surrendered),
+            [E::Succeeded, E::Failed, E::Exhausted, E::DeadlinePassed].map(|event| (event, done(Ending::Surrendered))).to_vec(),
+        ),
         (S::Done, vec![]),
     ];
     for call in [Initialize, Process, ShardEnded] {
-        let after = if call == ShardEnded { surrender } else { farewell };
+        let after = if call == ShardEnded { untold } else { farewell };
         let succeeded = if call == ShardEnded { (S::WritingEnd, A::WriteEnd) } else { (S::Reading, A::Fetch) };
         let drained = if call == ShardEnded { (S::WritingEnd, A::WriteEnd) } else { farewell };
         table.push((
@@ -115,7 +121,7 @@ fn every_state_answers_every_event_as_the_table_says() {
                 (E::Succeeded, drained),
                 (E::Failed, after),
                 (E::Exhausted, after),
-                (E::DeadlinePassed, surrender),
+                (E::DeadlinePassed, untold),
                 (E::LeaseLost, (abandoning, A::KeepWaiting)),
             ],
         ));
@@ -123,7 +129,7 @@ fn every_state_answers_every_event_as_the_table_says() {
             .push((S::Backoff(call), vec![(E::RetryDue, (again(call), A::AwaitFence)), (E::StopRequested, after), (E::LeaseLost, losing)]));
         table.push((S::Parked(call), vec![(E::StopRequested, after), (E::LeaseLost, losing)]));
     }
-    assert_eq!(table.len(), 28);
+    assert_eq!(table.len(), 30);
     for (state, steps) in table {
         for event in EVENTS {
             let expected = steps.iter().find(|(e, _)| *e == event).map(|(_, step)| *step);
@@ -147,7 +153,7 @@ fn a_stop_and_a_loss_always_lead_to_the_end() {
         }
         next += 1;
     }
-    assert_eq!(reached.len(), 28, "every state is in use");
+    assert_eq!(reached.len(), 30, "every state is in use");
     for interruption in [Event::StopRequested, Event::LeaseLost] {
         for start in &reached {
             let Some((mut state, mut action)) = start.on(interruption) else { continue };

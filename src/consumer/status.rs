@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use serde::Serialize;
@@ -186,12 +185,6 @@ impl StatusCell {
         })
     }
 
-    /// How long it has been doing what it does.
-    pub(crate) fn time_in_phase(&self) -> Duration {
-        let now = self.0.clock.now();
-        self.with(|cell| now.since(cell.since))
-    }
-
     pub(super) fn enter(&self, phase: ShardPhase) {
         let now = self.0.clock.now();
         self.with(|cell| {
@@ -223,5 +216,50 @@ impl StatusCell {
 
     fn with<T>(&self, f: impl FnOnce(&mut Cell) -> T) -> T {
         f(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{clock::TokioClock, types::StreamIdentifier};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_says_what_and_since_when_in_words_and_as_json() {
+        let lease =
+            Lease::new(&StreamIdentifier::Single("clicks".parse().expect("valid")), ShardId::from_index(4), Checkpoint::TrimHorizon);
+        let cell = StatusCell::new(&lease, Arc::new(TokioClock::starting_at(Timestamp::from_millis(1000))));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cell.enter(ShardPhase::Processing { attempt: 3 });
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        cell.enter(ShardPhase::Processing { attempt: 3 });
+        let json = serde_json::to_value(cell.snapshot()).expect("serializable");
+        assert_eq!(json["phase"], "processing");
+        assert_eq!(json["attempt"], 3);
+        assert_eq!(json["why"], "processes a batch, attempt 3");
+        assert_eq!(json["since"], 3000, "the same phase goes on");
+        assert_eq!((json["shard_id"].as_str(), json["checkpoint"].as_str()), (Some("shardId-000000000004"), Some("TRIM_HORIZON")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_records_has_its_reasons() {
+        let lease =
+            Lease::new(&StreamIdentifier::Single("clicks".parse().expect("valid")), ShardId::from_index(4), Checkpoint::TrimHorizon);
+        let cell = StatusCell::new(&lease, Arc::new(TokioClock::starting_at(Timestamp::from_millis(1000))));
+        let gauge = Gauge::default();
+        cell.with(|c| c.gauge = gauge.clone());
+        cell.enter(ShardPhase::Reading);
+        assert_eq!(cell.snapshot().phase, ShardPhase::Reading);
+        gauge.answered(0);
+        assert_eq!(cell.snapshot().phase, ShardPhase::Idle);
+        gauge.throttled();
+        assert_eq!(cell.snapshot().phase, ShardPhase::Throttled);
+        gauge.failed("no route".to_owned());
+        assert_eq!(cell.snapshot().phase, ShardPhase::Blocked { reason: "no route".to_owned() });
+        gauge.answered(1500);
+        assert_eq!(cell.snapshot().phase, ShardPhase::Reading);
+        assert_eq!((cell.snapshot().millis_behind_latest, cell.snapshot().throttled_calls), (Some(1500), 1));
     }
 }

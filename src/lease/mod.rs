@@ -16,6 +16,7 @@ pub mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use coordinator::{Config, CoordinationStatus};
 #[cfg(feature = "aws")]
 pub use dynamodb::DynamoDbLeaseTable;
 pub use memory::{MemoryLeaseTable, OperationCounts};

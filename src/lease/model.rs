@@ -122,7 +122,8 @@ pub struct Lease {
     pub hash_key_range: Option<HashKeyRange>,
     /// Measured load in KiB/s.
     pub throughput_kbps: Option<f64>,
-    /// Where `Latest` and `AtTimestamp` begin: frozen when the lease was made.
+    /// Where `Latest` and `AtTimestamp` begin: frozen when the lease was made. Beside `TrimHorizon` the epoch, as a sign
+    /// that no absent parent is to be waited for.
     pub start_at: Option<Timestamp>,
     /// Creation time of the stream the lease was made for.
     pub stream_created: Option<Timestamp>,
@@ -194,6 +195,14 @@ impl Lease {
             Some(stream) => LeaseKey::of(stream, shard),
             None => LeaseKey::new(shard.as_str()).expect("a shard id is a valid key"),
         }
+    }
+
+    /// Whether the row proves that ancestors of the shard which have no row are finished, or are not to be read: it has
+    /// begun, or was made or confirmed by a shard sync, which leaves a `start_at`. A child made at the end of one parent
+    /// proves nothing yet: the row of another parent may still have to be made, or have been lost.
+    #[must_use]
+    pub fn vouches_for_ancestors(&self) -> bool {
+        self.checkpoint != Checkpoint::TrimHorizon || self.start_at.is_some()
     }
 
     /// The row as created by a worker that owns it from the start.

@@ -48,7 +48,9 @@ pub trait RecordProcessor: Send + 'static {
     /// `Err` delivers the same batch again.
     async fn process_records(&mut self, input: ProcessRecordsInput<'_>) -> Result<(), BoxError>;
 
-    /// Called when another worker has the lease, or may have it: nothing can be checkpointed any more.
+    /// Called when another worker has the lease, or may have it: nothing can be checkpointed any more. Also the last
+    /// call of a processor that could not be asked to shut down, because its call did not end before the drain
+    /// deadline, and of one whose `shard_ended` failed.
     async fn lease_lost(&mut self, input: LeaseLostInput<'_>) {
         let _ = input;
     }

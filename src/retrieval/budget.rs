@@ -69,6 +69,7 @@ impl ByteBudget {
     }
 
     /// Bytes set aside by all shards.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> u64 {
         self.with(|state| state.used)
     }

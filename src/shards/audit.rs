@@ -1,8 +1,10 @@
 //! Whether the lease rows of a stream look complete, without asking the service.
 
+use std::collections::BTreeMap;
+
 use crate::{
     lease::{Lease, LeaseKey},
-    types::{Checkpoint, HashKeyRange, ShardId},
+    types::{HashKeyRange, ShardId},
 };
 
 /// What is suspicious about the rows.
@@ -10,8 +12,8 @@ use crate::{
 pub(super) struct Audit {
     /// Hash keys that no unfinished lease covers: their records are read by nobody.
     pub(super) holes: Vec<HashKeyRange>,
-    /// Children that have not begun and one of whose parents has no row. Unless that parent is past retention, its
-    /// row was lost, and nothing would keep the child from starting too early.
+    /// Children that wait only because one of their parents has no row: it is still to be made, or was lost, or the parent
+    /// is past retention.
     pub(super) doubtful: Vec<LeaseKey>,
 }
 
@@ -43,20 +45,16 @@ impl Audit {
 pub(super) fn audit(leases: &[&Lease]) -> Audit {
     let unfinished = || leases.iter().filter(|lease| !lease.checkpoint.is_shard_end());
     let ranges: Option<Vec<HashKeyRange>> = unfinished().map(|lease| lease.hash_key_range).collect();
-    let mut present: Vec<&ShardId> = leases.iter().map(|lease| &lease.shard_id).collect();
-    present.sort_unstable();
-    let is_absent = |parent: &ShardId| present.binary_search(&parent).is_err();
-    let doubtful = unfinished().filter(|lease| !vouches(lease) && lease.parents.iter().any(is_absent));
+    let rows: BTreeMap<&ShardId, &Lease> = leases.iter().map(|lease| (&lease.shard_id, *lease)).collect();
+    let waits_in_vain = |lease: &Lease| {
+        let parents = || lease.parents.iter().map(|parent| rows.get(parent));
+        parents().any(|parent| parent.is_none()) && parents().flatten().all(|parent| parent.checkpoint.is_shard_end())
+    };
+    let doubtful = unfinished().filter(|lease| !lease.vouches_for_ancestors() && waits_in_vain(lease));
     Audit {
         holes: ranges.map(|ranges| uncovered(&ranges)).unwrap_or_default(),
         doubtful: doubtful.map(|lease| lease.key.clone()).collect(),
     }
-}
-
-/// Whether the lease proves that its shard's ancestors are finished, or are not to be read: it has begun, or was made
-/// with a moment to start at by a sync that looked at them. A child made at the end of its parent proves nothing yet.
-pub(super) fn vouches(lease: &Lease) -> bool {
-    lease.checkpoint != Checkpoint::TrimHorizon || lease.start_at.is_some()
 }
 
 /// The hash keys from 0 to 2^128-1 that none of the ranges contains.
@@ -83,7 +81,7 @@ pub(super) fn uncovered(ranges: &[HashKeyRange]) -> Vec<HashKeyRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{StreamIdentifier, StreamName, Timestamp};
+    use crate::types::{Checkpoint, StreamIdentifier, StreamName, Timestamp};
 
     fn range(start: u128, end: u128) -> HashKeyRange {
         HashKeyRange::new(start, end).expect("valid")
@@ -100,7 +98,8 @@ mod tests {
     #[test]
     fn holes_are_found_at_every_place() {
         let max = u128::MAX;
-        let cases: &[(&[(u128, u128)], &[(u128, u128)])] = &[
+        type Keys = [(u128, u128)];
+        let cases: &[(&Keys, &Keys)] = &[
             (&[], &[(0, max)]),
             (&[(0, max)], &[]),
             (&[(0, 4), (5, max)], &[]),

@@ -11,7 +11,7 @@ use crate::{
 ///
 /// A row may go when no row of a parent is left and all of its children have rows that are past their first
 /// checkpoint: from then on the children's rows prove that it was processed. Or when the shard is past retention
-/// (`trimmed`) and all of its known children have rows, since then there is nothing left to read.
+/// (`trimmed`) and the rows of all of its known children do without it, since then there is nothing left to read.
 ///
 /// `children` are the children that a listing has named, beside those in the row; a split has two, so that one
 /// row written by a child's name alone is not taken for the whole family.
@@ -28,7 +28,7 @@ pub(super) fn deletable<'a>(
         }
         let mut family = lease.children.iter().chain(children.get(&lease.shard_id).unwrap_or(&none)).peekable();
         if trimmed.contains(&lease.shard_id) {
-            return family.all(|child| rows.contains_key(child));
+            return family.all(|child| rows.get(child).is_some_and(|row| row.vouches_for_ancestors()));
         }
         family.peek().is_some()
             && family.all(|child| rows.get(child).is_some_and(|row| has_begun(row)))
@@ -90,15 +90,18 @@ mod tests {
 
     #[test]
     fn a_shard_past_retention_goes_without_waiting_for_idle_children() {
-        let rows = [
+        let mut rows = [
             lease(0, Checkpoint::ShardEnd, &[], &[1]),
             lease(1, Checkpoint::TrimHorizon, &[0], &[]),
             lease(2, Checkpoint::Latest, &[], &[]),
         ];
+        let waiting = rows.clone();
+        rows[1].start_at = Some(crate::types::Timestamp::default());
         let rows: Vec<&Lease> = rows.iter().collect();
         let trimmed = BTreeSet::from([shard(0), shard(2)]);
         assert_eq!(deletable(&rows, &BTreeMap::new(), &trimmed), [rows[0]]);
-        // But not before they have rows.
+        // But not before they have rows, and can do without their parent's.
+        assert_eq!(deletable(&waiting.iter().collect::<Vec<_>>(), &BTreeMap::new(), &trimmed), Vec::<&Lease>::new());
         assert_eq!(deletable(&rows[..1], &BTreeMap::new(), &trimmed), Vec::<&Lease>::new());
         let listed = BTreeMap::from([(shard(0), BTreeSet::from([shard(3)]))]);
         assert_eq!(deletable(&rows, &listed, &trimmed), Vec::<&Lease>::new());

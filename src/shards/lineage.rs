@@ -1,9 +1,9 @@
 //! From the shards of a stream and the leases of its readers to the leases that are missing. Pure.
 //!
 //! # What a lease says about others
-//! A shard without a lease is *done* when a descendant's lease vouches for it (see [`vouches`](super::audit::vouches)):
-//! that lease has begun, which it could only once its parents were finished, or it was made with a moment to start at,
-//! before which nothing is to be read.
+//! A shard without a lease is *done* when a descendant's lease vouches for it ([`Lease::vouches_for_ancestors`]): that
+//! lease has begun, which it could only once its parents were finished, or it was made with a moment to start at, before
+//! which nothing is to be read.
 //! It is *pending* when an ancestor's lease is unfinished: the last owner of that shard makes its children. What is
 //! neither lacks a lease, since this is the first start, or since a row was lost:
 //!
@@ -18,7 +18,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::audit::vouches;
 use crate::{
     lease::Lease,
     types::{Checkpoint, HashKeyRange, InitialPosition, Shard, ShardId, StreamIdentifier, Timestamp},
@@ -41,8 +40,8 @@ pub(super) enum Start {
     },
 }
 
-/// Moment in the leases of [`Start::Everything`]. No reading begins before the epoch.
-const BEGINNING: Timestamp = Timestamp::from_millis(0);
+/// Moment in leases that read everything. No record arrived before the epoch.
+pub(super) const BEGINNING: Timestamp = Timestamp::from_millis(0);
 
 impl Start {
     /// Where the readers of a stream began, or begin now. `leases` are all of the stream; `kept_since` is the later of
@@ -115,44 +114,59 @@ enum Standing {
     MissingFrom,
 }
 
-/// The leases that are missing, parents before children, from a listing of all shards and all leases of the stream.
-pub(super) fn missing_leases(stream: &StreamIdentifier, listed: &[Shard], leases: &[&Lease], start: Start) -> Vec<Lease> {
-    let rows: BTreeMap<&ShardId, &Lease> = leases.iter().map(|lease| (&lease.shard_id, *lease)).collect();
+/// What a comparison of the shards with the leases asks for.
+#[derive(Debug, Default)]
+pub(super) struct Findings<'a> {
+    /// Leases to make, parents before children.
+    pub(super) missing: Vec<Lease>,
+    /// Children that need not wait for parents without a row: to be confirmed by [`BEGINNING`] as their moment.
+    pub(super) confirmed: Vec<&'a Lease>,
+}
+
+/// Compares a listing of all shards with all leases of the stream.
+pub(super) fn compare<'a>(stream: &StreamIdentifier, listed: &[Shard], leases: &[&'a Lease], start: Start) -> Findings<'a> {
+    let rows: BTreeMap<&ShardId, &'a Lease> = leases.iter().map(|lease| (&lease.shard_id, *lease)).collect();
     let done = vouched(listed, &rows);
     let mut standings: BTreeMap<&ShardId, Standing> = BTreeMap::new();
-    let mut missing = Vec::new();
+    let mut findings = Findings::default();
     for shard in parents_first(listed) {
+        // A parent that is neither listed nor leased is past retention: it is older than this shard, which is listed.
+        let parents: Vec<Standing> = shard
+            .parents
+            .iter()
+            .map(|parent| match (standings.get(parent), rows.get(parent)) {
+                (Some(standing), _) => *standing,
+                (None, Some(lease)) => Standing::Leased { ended: lease.checkpoint.is_shard_end() },
+                (None, None) => Standing::Done,
+            })
+            .collect();
+        let any = |standing| parents.contains(&standing);
+        let all_finished = parents.iter().all(|p| matches!(p, Standing::Done | Standing::Leased { ended: true }));
         let standing = if let Some(lease) = rows.get(&shard.id) {
+            // Also when the rows are still there, so that they can be cleaned up however long the child stays idle.
+            let past_retention = shard.parents.iter().any(|parent| !standings.contains_key(parent));
+            if all_finished && (any(Standing::Done) || past_retention) && !lease.vouches_for_ancestors() {
+                findings.confirmed.push(lease);
+            }
             Standing::Leased { ended: lease.checkpoint.is_shard_end() }
         } else if done.contains(&shard.id) {
             Standing::Done
+        } else if any(Standing::Pending) {
+            Standing::Pending
+        } else if any(Standing::Leased { ended: true }) {
+            let mut lease = lease_of(stream, shard.id.clone(), Checkpoint::TrimHorizon, &shard.parents, shard.hash_key_range);
+            lease.start_at = (all_finished && any(Standing::Done)).then_some(BEGINNING);
+            findings.missing.push(lease);
+            Standing::MissingAll
+        } else if any(Standing::Leased { ended: false }) || any(Standing::MissingAll) {
+            Standing::Pending
         } else {
-            // A parent that is neither listed nor leased is past retention.
-            let parents: Vec<Standing> = shard
-                .parents
-                .iter()
-                .map(|parent| match (standings.get(parent), rows.get(parent)) {
-                    (Some(standing), _) => *standing,
-                    (None, Some(lease)) => Standing::Leased { ended: lease.checkpoint.is_shard_end() },
-                    (None, None) => Standing::Done,
-                })
-                .collect();
-            let any = |standing| parents.contains(&standing);
-            if any(Standing::Pending) {
-                Standing::Pending
-            } else if any(Standing::Leased { ended: true }) {
-                missing.push(lease_of(stream, shard.id.clone(), Checkpoint::TrimHorizon, &shard.parents, shard.hash_key_range));
-                Standing::MissingAll
-            } else if any(Standing::Leased { ended: false }) || any(Standing::MissingAll) {
-                Standing::Pending
-            } else {
-                missing.push(start.lease(stream, shard));
-                if start.is_mid_retention() { Standing::MissingFrom } else { Standing::MissingAll }
-            }
+            findings.missing.push(start.lease(stream, shard));
+            if start.is_mid_retention() { Standing::MissingFrom } else { Standing::MissingAll }
         };
         standings.insert(&shard.id, standing);
     }
-    missing
+    findings
 }
 
 /// Shards for which the lease of a descendant vouches. Rows know their parents too: a listing may lag behind.
@@ -164,7 +178,7 @@ fn vouched<'a>(listed: &'a [Shard], rows: &BTreeMap<&'a ShardId, &'a Lease>) -> 
     for (id, lease) in rows {
         parents.entry(id).or_default().extend(&lease.parents);
     }
-    let mut open: Vec<&ShardId> = rows.values().filter(|lease| vouches(lease)).map(|lease| &lease.shard_id).collect();
+    let mut open: Vec<&ShardId> = rows.values().filter(|lease| lease.vouches_for_ancestors()).map(|lease| &lease.shard_id).collect();
     let mut done = BTreeSet::new();
     while let Some(id) = open.pop() {
         for &parent in parents.get(id).into_iter().flatten() {

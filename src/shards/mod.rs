@@ -7,9 +7,9 @@
 //!                          └─▶ cleanup (pure): which ended rows may go
 //! ```
 //!
-//! In normal operation ListShards is called at the first start and then seldom: the children of a shard are made by
-//! its last owner, from what GetRecords said at its end. [`ShardSync`] is the safety net of
-//! the one worker that does the housekeeping.
+//! In normal operation ListShards is called at the first start and then seldom: the leases of a shard's children are
+//! made by its last owner, from what GetRecords said at its end. [`ShardSync`] is the safety net, used by the one
+//! worker that does the housekeeping.
 
 mod audit;
 mod cleanup;

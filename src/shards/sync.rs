@@ -12,7 +12,7 @@ use super::{
     audit::{Audit, audit, uncovered},
     cleanup::deletable,
     discovery::list_all,
-    lineage::{Start, late_starts, missing_leases},
+    lineage::{BEGINNING, Findings, Start, compare, late_starts},
 };
 use crate::{
     clock::SharedClock,
@@ -54,6 +54,8 @@ struct State {
     trimmed: BTreeSet<ShardId>,
     /// Children by parent, as last listed.
     children: BTreeMap<ShardId, BTreeSet<ShardId>>,
+    /// Where the readers of this stream began, should all of its rows be lost.
+    begun: Option<Start>,
 }
 
 /// Shard synchronisation of one stream. Every act is idempotent and conditional: any number of workers may do it at
@@ -78,9 +80,8 @@ impl ShardSync {
         identifier: StreamIdentifier,
         initial: InitialPosition,
         clock: SharedClock,
+        random: Randomness,
     ) -> Self {
-        // For jitter and write ids only; seeded from the clock, it is the same in each replay of a simulation.
-        let random = Randomness::seeded(clock.now().as_millis().cast_unsigned());
         let retry = RetryConfig { max_attempts: Some(6), min_delay: Duration::from_millis(200), max_delay: Duration::from_secs(3) };
         Self { client, stream, identifier, initial, clock, random, retry, state: Mutex::default() }
     }
@@ -129,7 +130,7 @@ impl ShardSync {
         let description = self.describe().await?;
         let leases = self.own(scan);
         self.refuse_recreated(table, &leases, &description)?;
-        if leases.is_empty() {
+        if leases.is_empty() && self.state().begun.is_none() {
             return self.first_start(table, &description).await;
         }
         let listed = self.list(&ShardFilter::All).await?;
@@ -208,10 +209,11 @@ impl ShardSync {
             Some(open) => (open.iter().map(|shard| start.lease(&self.identifier, shard)).collect(), open.len()),
             None => {
                 let listed = self.list_without_gap().await?;
-                (missing_leases(&self.identifier, &listed, &[], start), listed.len())
+                (compare(&self.identifier, &listed, &[], start).missing, listed.len())
             }
         };
         let wanted = leases.len();
+        self.state().begun = Some(start);
         let created = self.create(table, leases, description).await?;
         tracing::info!(stream = %self.identifier, shards = listed, created, "first start: made the leases");
         if created < wanted {
@@ -271,21 +273,31 @@ impl ShardSync {
         description: &StreamDescription,
     ) -> Result<SyncReport> {
         let now = self.clock.now();
-        let start = Start::of(self.initial, leases, now, kept_since(description, now));
+        let start = match self.state().begun {
+            Some(begun) if leases.is_empty() => begun,
+            Some(_) | None => Start::of(self.initial, leases, now, kept_since(description, now)),
+        };
         self.unify_starts(table, leases).await?;
-        let missing = missing_leases(&self.identifier, listed, leases, start);
+        let Findings { missing, confirmed } = compare(&self.identifier, listed, leases, start);
         for lease in &missing {
             tracing::warn!(stream = %self.identifier, shard_id = %lease.shard_id, checkpoint = %lease.checkpoint, "a lease was missing");
         }
         let after: Vec<&Lease> = leases.iter().copied().chain(&missing).collect();
         let settled = audit(&after);
         let created = self.create(table, missing.clone(), description).await?;
+        for lease in confirmed {
+            self.set_start(table, lease, BEGINNING).await?;
+        }
 
         let past = past_retention(leases, listed);
         let (trimmed, expired): (Vec<_>, Vec<_>) = past.into_iter().partition(|lease| lease.checkpoint.is_shard_end());
         let expired: Vec<ShardId> = expired.iter().map(|lease| lease.shard_id.clone()).collect();
+        if !expired.is_empty() {
+            tracing::error!(stream = %self.identifier, shards = ?expired, "shards are past retention before they were read to their end");
+        }
         let mut state = self.state();
         state.settled = settled;
+        state.begun = Some(start);
         state.trimmed = trimmed.iter().map(|lease| lease.shard_id.clone()).collect();
         state.children = BTreeMap::new();
         for shard in listed {
@@ -299,10 +311,16 @@ impl ShardSync {
 
     async fn unify_starts(&self, table: &dyn LeaseTable, leases: &[&Lease]) -> Result<()> {
         for (lease, moment) in late_starts(leases) {
-            let next = lease.annotated(WriteId(self.random.next_u64()), |row| row.start_at = Some(moment));
-            if table.update_lease(lease, &next).await? == WriteOutcome::Conflict {
-                tracing::debug!(lease_key = %lease.key, "another worker was faster");
-            }
+            self.set_start(table, lease, moment).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_start(&self, table: &dyn LeaseTable, lease: &Lease, moment: Timestamp) -> Result<()> {
+        let next = lease.annotated(WriteId(self.random.next_u64()), |row| row.start_at = Some(moment));
+        if table.update_lease(lease, &next).await? == WriteOutcome::Conflict {
+            // Its owner has written meanwhile; the next sync looks again.
+            tracing::debug!(lease_key = %lease.key, "could not fill in where the lease starts");
         }
         Ok(())
     }

@@ -1,24 +1,20 @@
 //! What the leading worker does for the shards: makes missing leases, repairs holes, deletes finished leases.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::streams::KnownStream;
 use crate::{
-    clock::SharedClock,
-    error::{ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
     lease::{LeaseTable, TableScan, coordinator::CoordinatorHandle},
     shards::ShardSync,
-    stream::StreamClient,
-    types::InitialPosition,
 };
 
 pub(super) struct Housekeeper {
     table: Arc<dyn LeaseTable>,
     coordinator: CoordinatorHandle,
     streams: Vec<Kept>,
-    sync_interval: std::time::Duration,
+    sync_interval: Duration,
 }
 
 struct Kept {
@@ -28,35 +24,27 @@ struct Kept {
 
 impl Housekeeper {
     pub(super) fn new(
-        client: &Arc<dyn StreamClient>,
         table: Arc<dyn LeaseTable>,
-        streams: &[KnownStream],
-        position: InitialPosition,
-        sync_interval: std::time::Duration,
-        clock: &SharedClock,
         coordinator: CoordinatorHandle,
+        streams: Vec<ShardSync>,
+        sync_interval: Duration,
     ) -> Self {
-        let streams = streams
-            .iter()
-            .map(|s| Kept {
-                sync: ShardSync::new(Arc::clone(client), s.reference.clone(), s.identifier.clone(), position, Arc::clone(clock)),
-                next_sync: None,
-            })
-            .collect();
+        let streams = streams.into_iter().map(|sync| Kept { sync, next_sync: None }).collect();
         Self { table, coordinator, streams, sync_interval }
     }
 
     /// Works on each scan of the table, which only a leading worker gets.
     ///
     /// # Errors
-    /// `Mismatch` when the stream was re-created, and other errors that trying again cannot mend.
+    /// `Mismatch` when the stream was re-created, `InvalidInput` for an initial position that cannot be, and what the
+    /// service refuses before the shards were ever listed, such as a missing permission.
     pub(super) async fn run(mut self, mut scans: mpsc::Receiver<Arc<TableScan>>) -> Result<()> {
         while let Some(scan) = scans.recv().await {
             let mut changed = false;
             for kept in &mut self.streams {
                 match kept.keep(&*self.table, &scan, self.sync_interval).await {
                     Ok(made_or_deleted) => changed |= made_or_deleted,
-                    Err(error) if matches!(error.kind(), ErrorKind::Mismatch) => return Err(error),
+                    Err(error) if kept.is_fatal(&error) => return Err(error),
                     Err(error) => tracing::warn!(%error, "shard housekeeping failed, trying again at the next round"),
                 }
             }
@@ -69,7 +57,16 @@ impl Housekeeper {
 }
 
 impl Kept {
-    async fn keep(&mut self, table: &dyn LeaseTable, scan: &TableScan, interval: std::time::Duration) -> Result<bool> {
+    /// What was possible before may be possible again: only a first listing that is refused ends the worker.
+    fn is_fatal(&self, error: &Error) -> bool {
+        match error.kind() {
+            ErrorKind::Mismatch | ErrorKind::InvalidInput => true,
+            ErrorKind::AccessDenied | ErrorKind::NotFound => self.next_sync.is_none(),
+            _ => false,
+        }
+    }
+
+    async fn keep(&mut self, table: &dyn LeaseTable, scan: &TableScan, interval: Duration) -> Result<bool> {
         let now = Instant::now();
         let due = self.next_sync.is_none_or(|at| now >= at);
         let mut changed = false;

@@ -22,6 +22,7 @@ use crate::{
         coordinator::{HeldLease, LeaseCoordinator, Outfit},
     },
     retrieval::ByteBudget,
+    shards::ShardSync,
     stream::StreamReference,
     task::{Spawner, TaskFailed},
     types::StreamIdentifier,
@@ -56,7 +57,6 @@ impl Worker {
     /// # Cancel safety
     /// Dropping the future stops everything at once, as a crash would: leases must expire before others take over.
     pub async fn run(self) -> Result<RunReport> {
-        let stop = self.handle.stop.clone();
         let signals = self.stop_on_signals;
         let handle = self.handle.clone();
         let signalled = async move {
@@ -70,7 +70,6 @@ impl Worker {
         let work = self.work();
         tokio::pin!(signalled);
         tokio::pin!(work);
-        let _ = &stop;
         tokio::select! {
             biased;
             () = &mut signalled => Err(Error::new(ErrorKind::Internal, "the signal handler ended")),
@@ -109,15 +108,8 @@ impl Worker {
         };
         let (coordinator, coordinator_handle) = LeaseCoordinator::new(outfit);
         *self.handle.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator_handle.clone());
-        let housekeeper = Housekeeper::new(
-            &self.client,
-            Arc::clone(&self.table),
-            &prepared,
-            self.config.initial_position,
-            self.config.shard_sync_interval,
-            &self.clock,
-            coordinator_handle.clone(),
-        );
+        let syncs = prepared.iter().map(|stream| self.shard_sync(stream)).collect();
+        let housekeeper = Housekeeper::new(Arc::clone(&self.table), coordinator_handle.clone(), syncs, self.config.shard_sync_interval);
         let mut coordinating = coordination.spawn("lease coordinator", coordinator.run());
         let mut keeping_house = coordination.spawn("shard housekeeping", housekeeper.run(scans));
         let mut consumers = self.consumers(prepared, processing);
@@ -184,6 +176,17 @@ impl Worker {
         // On the coordination runtime, where the table's connections belong.
         flatten(coordination.spawn("lease table set-up", initialize).join().await)?;
         Ok(known)
+    }
+
+    fn shard_sync(&self, stream: &streams::KnownStream) -> ShardSync {
+        ShardSync::new(
+            Arc::clone(&self.client),
+            stream.reference.clone(),
+            stream.identifier.clone(),
+            self.config.initial_position,
+            Arc::clone(&self.clock),
+            self.random.clone(),
+        )
     }
 
     fn consumers(&self, streams: Vec<streams::KnownStream>, spawner: Spawner) -> Consumers {

@@ -147,6 +147,7 @@ impl LeaseHandle {
         WeakLeaseHandle { tenure: Arc::clone(&self.tenure), commands: self.commands.downgrade() }
     }
 
+    #[cfg(test)]
     pub(crate) fn key(&self) -> &LeaseKey {
         &self.tenure.key
     }
@@ -189,11 +190,6 @@ impl LeaseHandle {
             () = self.tenure.lost.cancelled() => {}
             () = self.tenure.fence.lapsed() => {}
         }
-    }
-
-    /// The stop request, if there is one.
-    pub(crate) fn stop_request(&self) -> Option<StopRequest> {
-        self.tenure.stop_request()
     }
 
     /// Waits for a stop request.

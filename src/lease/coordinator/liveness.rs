@@ -81,8 +81,6 @@ impl<T: PartialEq> Dated<T> {
 struct LeaseToken {
     counter: u64,
     write_id: Option<WriteId>,
-    /// Whether the counter is what keeps the lease alive.
-    by_counter: bool,
 }
 
 /// Dates the tokens of one table. Remembers only rows that the last scan has shown, so that its size is bounded by
@@ -122,8 +120,7 @@ impl Observer {
         let mut seen = BTreeMap::new();
         let mut missing = BTreeMap::new();
         for lease in &scan.leases {
-            let by_counter = lease.owner.is_some() && lease.owner_instance.is_none();
-            let token = LeaseToken { counter: lease.counter, write_id: lease.write_id, by_counter };
+            let token = LeaseToken { counter: lease.counter, write_id: lease.write_id };
             let dated = match self.leases.remove(&lease.key) {
                 // A slow scan may end after a faster read and show an older row.
                 Some(before) if before.token.counter > token.counter => before,
@@ -244,13 +241,6 @@ impl Observer {
     pub(crate) fn foreign_activity(&self, now: Instant) -> Vec<ForeignSign> {
         let recent = self.foreign.iter().filter(|(_, at)| now.saturating_duration_since(**at) < FOREIGN_MEMORY);
         recent.map(|(sign, _)| sign.clone()).collect()
-    }
-
-    /// When, after `now`, the next token becomes old enough to be judged, if none of them changes.
-    pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let workers = self.workers.values().map(|seen| seen.since);
-        let leases = self.leases.values().filter(|seen| seen.token.by_counter).map(|seen| seen.since);
-        workers.chain(leases).map(|since| since + self.lease_duration).filter(|deadline| *deadline > now).min()
     }
 }
 

@@ -62,10 +62,7 @@ fn a_frozen_heartbeat_is_stale_after_the_lease_duration_and_not_before() {
     observer.observe_scan(&scan(&[], &[row("a", 1, 5), row("b", 2, 5)]), t.at(0));
     observer.observe_workers(&[worker("a"), worker("b")], &[row("a", 1, 5), row("b", 2, 6)], t.at(4));
     assert_eq!(stale(&observer, t.at(9)), []);
-    assert_eq!(observer.next_deadline(t.at(9)), Some(t.at(10)));
     assert_eq!(stale(&observer, t.at(10)), [("a".to_owned(), 5)]);
-    // What is already due is no future deadline.
-    assert_eq!(observer.next_deadline(t.at(10)), Some(t.at(14)));
     assert_eq!(stale(&observer, t.at(14)), [("a".to_owned(), 5), ("b".to_owned(), 6)]);
     // A late heartbeat refutes it.
     observer.observe_workers(&[worker("a")], &[row("a", 1, 6)], t.at(15));
@@ -171,7 +168,6 @@ fn a_handed_over_lease_expires_when_nobody_accepts_it() {
     let mut observer = Observer::new(DURATION);
     let rows = [row("a", 1, 1), row("b", 2, 1)];
     observer.observe_scan(&scan(std::slice::from_ref(&handed), &rows), t.at(0));
-    assert_eq!(observer.next_deadline(t.at(3)), Some(t.at(10)));
     assert_eq!(observer.lease_status(&handed, t.at(9)), LeaseStatus::Alive);
     assert_eq!(observer.lease_status(&handed, t.at(10)), LeaseStatus::Expired);
     // A row newer than what was dated is not judged by the old date.

@@ -39,7 +39,9 @@ use crate::error::Result;
 pub use config::Config;
 #[cfg(test)]
 pub(crate) use fence::Fence;
-pub(crate) use held::{Command, HeldLease, LeaseHandle, StopRequest, Tenure, WeakLeaseHandle};
+#[cfg(test)]
+pub(crate) use held::{Command, StopRequest, Tenure};
+pub(crate) use held::{HeldLease, LeaseHandle, WeakLeaseHandle};
 pub(crate) use life::Outfit;
 
 use life::Life;

@@ -11,7 +11,7 @@ use super::{life::Life, writer::retry_table};
 use crate::{
     error::Result,
     lease::{Lease, LeaseKey, WriteOutcome},
-    types::{InstanceId, WorkerId},
+    types::{Checkpoint, InstanceId, WorkerId},
 };
 
 /// Leases claimed side by side; each is a read and a write.
@@ -97,7 +97,11 @@ impl Life {
                     }
                 }
             }
-            let next = row.taken(outfit.write_id(), self.me(), self.instance);
+            let mut next = row.taken(outfit.write_id(), self.me(), self.instance);
+            if next.checkpoint == Checkpoint::Latest && next.start_at.is_none() {
+                // Made by a Java worker, which would look for the tip anew at every start and lose what lies between.
+                next.start_at = Some(outfit.clock.now());
+            }
             match outfit.call(outfit.table.update_lease(&row, &next)).await {
                 Ok(WriteOutcome::Applied) => return self.hold(next).await,
                 Ok(WriteOutcome::Conflict) if !in_doubt => {

@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep};
 
 use super::{held::StopRequest, life::Life, take::Claim};
 use crate::{
-    clock::Clock,
     lease::{Lease, LeaseKey, Signal, TableScan, WorkerRow},
     types::{Timestamp, WorkerId},
 };

@@ -152,7 +152,7 @@ impl LeaseWriter {
                 continue;
             }
             match self.create_child(child).await? {
-                Created::Owned(lease) => gained.push(lease),
+                Created::Owned(lease) => gained.push(*lease),
                 Created::Free => {}
                 Created::Exists(key) => waiting.push(key),
             }
@@ -195,7 +195,7 @@ impl LeaseWriter {
         } else {
             row.write_id = Some(id);
         }
-        let created = |row: Lease| if keep { Created::Owned(row) } else { Created::Free };
+        let created = |row: Lease| if keep { Created::Owned(Box::new(row)) } else { Created::Free };
         let mut backoff = outfit.table_retry().backoff(&outfit.random);
         let deadline = Instant::now() + outfit.config.lease_duration;
         loop {
@@ -236,13 +236,22 @@ impl LeaseWriter {
 
     async fn parents_finished(&self) -> Result<bool> {
         let outfit = &self.life.outfit;
+        let mut absent = false;
         for parent in &self.current.parents {
             let key = self.current.sibling_key(parent);
-            if outfit.call(outfit.table.get_lease(&key)).await?.is_some_and(|lease| !lease.checkpoint.is_shard_end()) {
-                return Ok(false);
+            match outfit.call(outfit.table.get_lease(&key)).await? {
+                Some(lease) if !lease.checkpoint.is_shard_end() => return Ok(false),
+                Some(_) => {}
+                None => absent = true,
             }
         }
-        Ok(true)
+        if !absent || self.current.vouches_for_ancestors() {
+            return Ok(true);
+        }
+        // A parent without a row may be long finished, or its row may still have to be made: the shard sync of the
+        // housekeeper knows, and leaves its word in this row.
+        let own = outfit.call(outfit.table.get_lease(&self.current.key)).await?;
+        Ok(own.is_some_and(|row| row.vouches_for_ancestors()))
     }
 
     fn still_held(&self) -> Result<()> {
@@ -317,7 +326,7 @@ impl LeaseWriter {
 }
 
 enum Created {
-    Owned(Lease),
+    Owned(Box<Lease>),
     Free,
     Exists(LeaseKey),
 }

@@ -25,8 +25,9 @@ const REGAINED_SHARE: f64 = 0.05;
 const FIRST_BYTES: u64 = 1024 * 1024;
 /// Wanted at the least.
 const LEAST_BYTES: u64 = 64 * 1024;
-/// Size of a record, for the first call.
-const FIRST_RECORD_BYTES: f64 = 2048.0;
+/// Size of a record, for the first call: large, so that it asks for few, and a worker that starts on many shards of
+/// large records does not fetch the service's 10 MiB from each.
+const FIRST_RECORD_BYTES: f64 = 32.0 * 1024.0;
 /// What a record takes in memory beside payload and key.
 pub(super) const RECORD_OVERHEAD_BYTES: u64 = 160;
 

@@ -136,7 +136,7 @@ async fn a_batch_that_does_not_finish_in_the_drain_is_left_to_the_next_owner() {
     rig.hand_over();
     assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
     assert_eq!(stopped.elapsed(), Config::default().drain_timeout);
-    assert_eq!(rig.log.names(), ["initialize", "process_records", "process_records"]);
+    assert_eq!(rig.log.names(), ["initialize", "process_records", "process_records", "lease_lost"]);
     assert_eq!(rig.written().last(), Some(&Written::Surrendered(Some(rig.position(4)))));
 }
 
@@ -231,7 +231,7 @@ async fn a_stop_behind_a_lapsed_fence_gives_the_lease_up_when_the_drain_is_over(
     rig.hand_over();
     assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
     assert_eq!(stopped.elapsed(), Config::default().drain_timeout);
-    assert_eq!(rig.log.names(), ["initialize", "process_records"]);
+    assert_eq!(rig.log.names(), ["initialize", "process_records", "lease_lost"], "it could not be asked to shut down");
     assert_eq!(rig.written().last(), Some(&Written::Surrendered(Some(rig.position(9)))));
 }
 
@@ -257,7 +257,8 @@ async fn a_shard_whose_end_is_refused_by_user_code_is_not_ended() {
     rig.hand_over();
     assert!(matches!(rig.outcome().await, ShardOutcome::Failed(_)));
     assert_eq!(rig.written().last(), Some(&Written::Surrendered(Some(rig.position(9)))));
-    assert!(!rig.log.names().contains(&"shutdown_requested"), "one farewell is enough");
+    assert!(!rig.log.names().contains(&"shutdown_requested"));
+    assert_eq!(rig.log.names().last(), Some(&"lease_lost"));
 }
 
 #[tokio::test(start_paused = true)]

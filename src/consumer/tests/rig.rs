@@ -338,8 +338,8 @@ async fn serve(mut commands: mpsc::Receiver<Command>, tenure: Arc<Tenure>, peer:
 
 impl Rig {
     pub(super) fn put(&mut self, bytes: usize) {
-        let mut data = format!("{}", self.put);
-        data.extend(std::iter::repeat_n(' ', bytes.saturating_sub(data.len())));
+        let mut data = self.put.to_string().into_bytes();
+        data.resize(data.len().max(bytes), b' ');
         self.put += 1;
         self.kinesis.put_record(&self.stream, PutEntry::new("key", data), None).expect("the stream takes it");
     }
@@ -350,7 +350,11 @@ impl Rig {
 
     /// The numbers of the records of all batches that were accepted.
     pub(super) fn processed(&self) -> Vec<u32> {
-        self.log.processed().iter().map(|r| std::str::from_utf8(r.data()).expect("text").trim().parse().expect("a number")).collect()
+        let number = |data: &[u8]| {
+            let digits = data.split(|b| *b == b' ').next().unwrap_or_default();
+            std::str::from_utf8(digits).expect("text").parse().expect("a number")
+        };
+        self.log.processed().iter().map(|r| number(r.data())).collect()
     }
 
     /// The position of the n-th record accepted.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Config;
-use crate::limits;
+use crate::{limits, retrieval::RECORD_OVERHEAD_BYTES};
 
 /// Smallest share of the full rate that throttling leads to.
 const LEAST_SHARE: f64 = 1.0 / 16.0;
@@ -29,8 +29,6 @@ const LEAST_BYTES: u64 = 64 * 1024;
 /// Size of a record, for the first call: large, so that it asks for few, and a worker that starts on many shards of
 /// large records does not fetch the service's 10 MiB from each.
 const FIRST_RECORD_BYTES: f64 = 32.0 * 1024.0;
-/// What a record takes in memory beside payload and key.
-pub(super) const RECORD_OVERHEAD_BYTES: u64 = 160;
 
 /// When a call was made.
 #[derive(Debug, Clone, Copy)]

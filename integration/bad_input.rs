@@ -9,7 +9,10 @@ use shardkeeper::lease::{DynamoDbLeaseTable, LeaseTable as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    rig::{Finished, Fleet, GENEROUS, LeaseTableKind, Load, LoadPlan, Process, Result, Server, Signal, WorkerProcess, WorkerSpec, now, until, until_async},
+    rig::{
+        Finished, Fleet, GENEROUS, LeaseTableKind, Load, LoadPlan, Process, Result, Server, Signal, WorkerProcess, WorkerSpec, now, until,
+        until_async,
+    },
     trial,
 };
 

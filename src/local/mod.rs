@@ -11,6 +11,7 @@
 mod control;
 mod keeper;
 mod kinesis;
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only the store in a SQLite file asks what changed, and restores it"))]
 pub mod model;
 #[cfg(feature = "server")]
 pub mod server;

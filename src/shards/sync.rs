@@ -158,7 +158,9 @@ impl ShardSync {
             let known = std::mem::take(&mut state.deletable_since);
             let since = |lease: &&Lease| (lease.shard_id.clone(), known.get(&lease.shard_id).copied().unwrap_or(now));
             state.deletable_since = gone.iter().map(since).collect();
-            gone.retain(|lease| state.deletable_since.get(&lease.shard_id).is_some_and(|since| now.duration_since(*since) >= FINISHED_KEPT));
+            gone.retain(|lease| {
+                state.deletable_since.get(&lease.shard_id).is_some_and(|since| now.duration_since(*since) >= FINISHED_KEPT)
+            });
             gone
         };
         let mut deleted = 0;

@@ -62,8 +62,9 @@ async fn watch(workers: u32, shards: u32) -> (Option<Duration>, Option<Duration>
     let (mut held, mut even) = (None, None);
     while stage.world.now() < BOUND * 2 && even.is_none() {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let (leased, uneven, orphans) =
-            stage.world.look(|history| (history.rows.len(), liveness::is_uneven(history), liveness::orphans(history, Duration::ZERO).len()));
+        let (leased, uneven, orphans) = stage
+            .world
+            .look(|history| (history.rows.len(), liveness::is_uneven(history), liveness::orphans(history, Duration::ZERO).len()));
         if leased == shards as usize && orphans == 0 {
             held.get_or_insert(stage.world.now());
             if !uneven {

@@ -256,7 +256,7 @@ impl History {
             Event::StopAsked { node } => self.node(*node, |n, now| n.stop_asked = Some(now)),
             Event::HeartbeatSent { node, version, stamp } => self.node(*node, |n, now| drop(n.sent.insert((*version, *stamp), now))),
             Event::Healed => self.healed = Some(self.now),
-            Event::Fault(_) => {}
+            Event::Fault(_) | Event::Signalled { .. } => {}
             Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
             Event::ShardSeen(shard) => {
                 let facts = self.shards.entry(shard.id.clone()).or_default();

@@ -20,8 +20,9 @@ use crate::{
         BoxError, InitializationInput, LeaseLostInput, ProcessRecordsInput, RecordProcessor, ShardEndedInput, ShutdownRequestedInput,
     },
     retrieval::{
-        Batch, Delivery, Gauge, RecordSource, Unreadable,
+        Batch, Delivery, Gauge, RecordSource, Unpacking, UnpackingOfShard, Unreadable,
         fan_out::{FanOutSource, Subscriber},
+        kpl::Deaggregator,
         polling::{Cursor, PollingSource, ShardReader},
     },
     retry::{Backoff, RetryConfig},
@@ -125,6 +126,9 @@ impl Driver {
             Call::Process => self.process().await,
             Call::ShardEnded => self.shard_ended().await,
         };
+        if call == Call::Process && !matches!(outcome, Some(Ok(()))) {
+            self.checkpointer.refuse();
+        }
         match outcome {
             None => {
                 tracing::warn!(call = call.name(), "user code did not return in time and was dropped");
@@ -181,15 +185,19 @@ impl Driver {
             Ok(cursor) => cursor,
             Err(error) => return Box::new(Unreadable::new(error)),
         };
-        let StreamContext { client, stream, polling, registration, fan_out, budget, random, spawner, .. } = self.context.clone();
+        let StreamContext { client, stream, polling, registration, fan_out, unpacking, budget, random, spawner, .. } = self.context.clone();
+        let Unpacking { policy, quarantine } = unpacking;
+        let deaggregator = Deaggregator::new(policy, self.lease.hash_key_range).resuming_after(cursor.processed());
+        let unpacking = UnpackingOfShard { deaggregator, quarantine };
         let (shard_id, budget, gauge) = (self.lease.shard_id.clone(), budget.shard(), self.gauge.clone());
         match registration {
             None => {
-                let reader = ShardReader { client, stream, shard_id, config: polling, budget, random, gauge, spawner };
+                let reader = ShardReader { client, stream, shard_id, config: polling, budget, unpacking, random, gauge, spawner };
                 Box::new(PollingSource::start(reader, cursor))
             }
             Some(registration) => {
-                let subscriber = Subscriber { client, registration, stream, shard_id, config: fan_out, budget, random, gauge, spawner };
+                let config = fan_out;
+                let subscriber = Subscriber { client, registration, stream, shard_id, config, budget, unpacking, random, gauge, spawner };
                 Box::new(FanOutSource::start(subscriber, cursor))
             }
         }

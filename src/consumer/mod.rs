@@ -10,7 +10,7 @@ use crate::{
     processor::RecordProcessorFactory,
     random::Randomness,
     retrieval::{
-        ByteBudget,
+        ByteBudget, Unpacking,
         fan_out::{self, Registration},
         polling,
     },
@@ -104,6 +104,7 @@ pub(crate) struct StreamContext {
     /// With which stream consumer shards are read by subscription; they are polled without.
     pub(crate) registration: Option<Registration>,
     pub(crate) fan_out: fan_out::Config,
+    pub(crate) unpacking: Unpacking,
     /// Shared by all shards of the worker.
     pub(crate) budget: ByteBudget,
     pub(crate) clock: SharedClock,

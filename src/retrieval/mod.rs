@@ -1,8 +1,9 @@
 //! Reading one shard: batches of records in order, then the end of the shard.
 //!
-//! [`RecordSource`] is what the shard consumer sees. [`polling`] reads with `GetRecords`, [`fan_out`] with
+//! `RecordSource` is what the shard consumer sees. [`polling`] reads with `GetRecords`, [`fan_out`] with
 //! `SubscribeToShard`; a task per shard reads ahead of processing, within the byte budget that all shards of the worker
-//! share ([`ByteBudget`]).
+//! share (`ByteBudget`). Between fetching and processing, aggregates of the Kinesis Producer Library are taken apart
+//! ([`kpl`]).
 
 use std::{
     fmt::Debug,
@@ -18,12 +19,17 @@ use crate::{
 
 mod budget;
 pub mod fan_out;
+pub mod kpl;
 pub mod polling;
-
-use polling::RECORD_OVERHEAD_BYTES;
+mod unpack;
+mod unpacker;
 
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
 pub use fan_out::{Consumer, Retrieval};
+use unpacker::Unpacker;
+
+pub(crate) use unpack::{OpenPage, RECORD_OVERHEAD_BYTES, Unpacking};
+pub(crate) use unpacker::UnpackingOfShard;
 
 /// Records of one shard, from the checkpoint on: each once, in order.
 #[async_trait]
@@ -114,6 +120,8 @@ pub(crate) struct Reading {
     pub(crate) throttled_calls: u64,
     /// Why the last call failed.
     pub(crate) trouble: Option<String>,
+    /// What became of the records fetched.
+    pub(crate) kpl: kpl::KplCounts,
 }
 
 impl Gauge {
@@ -136,6 +144,10 @@ impl Gauge {
 
     pub(crate) fn subscribing(&self) {
         self.update(|r| r.subscribing = true);
+    }
+
+    pub(crate) fn taken_apart(&self, counts: &kpl::KplCounts) {
+        self.update(|r| r.kpl.add(counts));
     }
 
     pub(crate) fn throttled(&self) {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::future::try_join_all;
+use tokio::time::Instant;
 
 use super::{
     audit::{Audit, audit, uncovered},
@@ -33,6 +34,11 @@ const LISTING_ATTEMPTS: u32 = 3;
 /// made again that fast.
 const SAME_CREATION: Duration = Duration::from_secs(1);
 
+/// How long the lease of a finished shard stays when nobody needs it any more. A create request for it that was delayed
+/// on its way, and repeated meanwhile, would make the row anew, and the shard would be read once more; so the row outlives
+/// any request. As KCL's `completedLeaseCleanupIntervalMillis`.
+const FINISHED_KEPT: Duration = Duration::from_secs(300);
+
 /// What a sync has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SyncReport {
@@ -54,6 +60,8 @@ struct State {
     trimmed: BTreeSet<ShardId>,
     /// Children by parent, as last listed.
     children: BTreeMap<ShardId, BTreeSet<ShardId>>,
+    /// Since when leases are known to be needed no more.
+    deletable_since: BTreeMap<ShardId, Instant>,
     /// Where the readers of this stream began, should all of its rows be lost.
     begun: Option<Start>,
 }
@@ -137,15 +145,23 @@ impl ShardSync {
         self.repair(table, &leases, &listed, &description).await
     }
 
-    /// Deletes the leases of finished shards that nobody needs any more, and returns how many.
+    /// Deletes the leases of finished shards that nobody has needed for five minutes, and returns how many.
     ///
     /// # Errors
     /// Those of the table.
     pub(crate) async fn clean_up(&self, table: &dyn LeaseTable, scan: &TableScan) -> Result<usize> {
         let leases = self.own(scan);
         let gone = {
-            let state = self.state();
-            deletable(&leases, &state.children, &state.trimmed)
+            let now = Instant::now();
+            let state = &mut *self.state();
+            let mut gone = deletable(&leases, &state.children, &state.trimmed);
+            let known = std::mem::take(&mut state.deletable_since);
+            let since = |lease: &&Lease| (lease.shard_id.clone(), known.get(&lease.shard_id).copied().unwrap_or(now));
+            state.deletable_since = gone.iter().map(since).collect();
+            gone.retain(|lease| {
+                state.deletable_since.get(&lease.shard_id).is_some_and(|since| now.duration_since(*since) >= FINISHED_KEPT)
+            });
+            gone
         };
         let mut deleted = 0;
         for batch in gone.chunks(PARALLEL_WRITES) {

@@ -71,6 +71,8 @@ pub(crate) struct Put {
 pub(crate) struct ShardFacts {
     pub(crate) parents: BTreeSet<ShardId>,
     pub(crate) closed: bool,
+    /// Whether a worker can know of it.
+    pub(crate) shown: bool,
     pub(crate) records: Vec<Put>,
     /// All records before this index are done, or came before the application.
     pub(crate) done_until: usize,
@@ -123,6 +125,10 @@ pub(crate) struct Tenure {
     pub(crate) running: Option<(Callback, Duration)>,
     /// The last callback.
     pub(crate) finished: Option<&'static str>,
+    /// That was a `shard_ended` that failed, which may be repeated, and followed by the loss of the lease.
+    pub(crate) end_failed: bool,
+    /// User code did not return in time, and was left alone from then on.
+    pub(crate) abandoned: bool,
     /// When the first write was sent that would end it.
     pub(crate) surrendered: Option<Duration>,
     /// When another write took the lease away, or the end was applied.
@@ -250,12 +256,13 @@ impl History {
             Event::StopAsked { node } => self.node(*node, |n, now| n.stop_asked = Some(now)),
             Event::HeartbeatSent { node, version, stamp } => self.node(*node, |n, now| drop(n.sent.insert((*version, *stamp), now))),
             Event::Healed => self.healed = Some(self.now),
-            Event::Fault(_) => {}
+            Event::Fault(_) | Event::Signalled { .. } => {}
             Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
             Event::ShardSeen(shard) => {
                 let facts = self.shards.entry(shard.id.clone()).or_default();
                 facts.parents.extend(shard.parents.iter().cloned());
                 facts.closed |= !shard.is_open();
+                facts.shown = true;
             }
             Event::EndSeen { shard } => self.shards.entry(shard.clone()).or_default().closed = true,
             Event::WorkerPut { node, row } => {
@@ -316,7 +323,7 @@ impl History {
     }
 
     fn lease_sent(&mut self, node: NodeId, from: &Lease, to: &Lease) {
-        if !self.is_own(node, from) || (to.owner == from.owner && to.owner_instance == from.owner_instance) {
+        if !self.is_own(node, from) || (to.owner == from.owner && to.owner_instance.is_some()) {
             return;
         }
         let now = self.now;
@@ -340,10 +347,17 @@ impl History {
         if same {
             return;
         }
+        // User code is not called, not even for the last time, by a worker that had reason to doubt its leases.
+        let lease_duration = self.settings.lease_duration;
+        let doubtful = before.as_ref().and_then(held).is_some_and(|(owner, instance)| {
+            let holder = self.nodes.values().find(|node| node.worker == owner && node.instances.contains(&instance));
+            holder.and_then(|node| node.believes_until(instance, lease_duration)).is_none_or(|until| until < now + lease_duration / 5)
+        });
         if let Some(token) = self.current.remove(&to.shard_id)
             && let Some(tenure) = self.tenures.get_mut(&(to.shard_id.clone(), token))
         {
             tenure.over = Some(now);
+            tenure.abandoned |= doubtful;
         }
         if let Some((owner, instance)) = held(to) {
             let tenure = Tenure {
@@ -357,6 +371,8 @@ impl History {
                 processor: None,
                 running: None,
                 finished: None,
+                end_failed: false,
+                abandoned: false,
                 surrendered: None,
                 over: None,
             };
@@ -373,10 +389,8 @@ impl History {
             return;
         };
         tenure.running = None;
-        if matches!(call, Callback::ShardEnded) && ending != Ending::Done {
-            // It is called again until it succeeds.
-            tenure.finished = None;
-        }
+        tenure.abandoned |= ending == Ending::Dropped;
+        tenure.end_failed = matches!(call, Callback::ShardEnded) && ending != Ending::Done;
         if ending != Ending::Done {
             return;
         }

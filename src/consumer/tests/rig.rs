@@ -28,7 +28,7 @@ use crate::{
     },
     random::Randomness,
     retrieval::{
-        ByteBudget,
+        ByteBudget, Unpacking,
         fan_out::{self, Registration},
         polling,
     },
@@ -165,7 +165,7 @@ struct Peer {
     writes_take: Duration,
 }
 
-/// A client that fails as told, the next call first.
+/// A client that fails as told, the next call first; `Internal` panics.
 #[derive(Debug)]
 pub(super) struct Flaky {
     inner: LocalKinesis,
@@ -231,6 +231,8 @@ impl std::fmt::Display for Flaky {
 impl Flaky {
     fn fail(&self) -> Result<()> {
         match self.failures.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            // A bug in a client, which must not end more than the call.
+            Some(ErrorKind::Internal) => panic!("as told"),
             Some(kind) => Err(Error::new(kind, "as told")),
             None => Ok(()),
         }
@@ -288,6 +290,7 @@ pub(super) struct Setup {
     pub(super) scripts: Scripts,
     pub(super) config: Config,
     pub(super) polling: polling::Config,
+    pub(super) unpacking: Unpacking,
     pub(super) budget: ByteBudget,
     pub(super) records: u32,
     pub(super) record_bytes: usize,
@@ -303,6 +306,7 @@ impl Default for Setup {
             scripts: Scripts::default(),
             config: Config::default(),
             polling: polling::Config::default(),
+            unpacking: Unpacking::default(),
             budget: ByteBudget::new(64 * 1024 * 1024),
             records: 10,
             record_bytes: 0,
@@ -393,6 +397,7 @@ impl Setup {
             polling: self.polling,
             registration: self.fan_out.as_ref().map(|_| shop()),
             fan_out: self.fan_out.unwrap_or_default(),
+            unpacking: self.unpacking,
             budget: self.budget,
             clock: Arc::clone(&clock),
             random: Randomness::seeded(11),

@@ -46,6 +46,9 @@ pub struct Config {
     pub park_after: Duration,
     /// Events buffered ahead of processing, per shard; default 8, within the worker's byte budget.
     pub max_buffered_events: usize,
+    /// Most records of a batch, 1 to 10,000; default 10,000. An event that has more becomes several batches. KCL: no such
+    /// setting.
+    pub max_records: u32,
     /// How long a shard that cannot be read for a reason that seldom passes by itself (stream not found, access denied)
     /// waits between attempts, once that is confirmed; default 30 s.
     pub blocked_retry_interval: Duration,
@@ -58,6 +61,7 @@ impl Default for Config {
             renew_after: Duration::from_secs(270),
             park_after: Duration::from_secs(120),
             max_buffered_events: 8,
+            max_records: limits::GET_RECORDS_MAX_RECORDS,
             blocked_retry_interval: Duration::from_secs(30),
         }
     }
@@ -85,6 +89,9 @@ impl Config {
         }
         if !(1..=1000).contains(&self.max_buffered_events) {
             return bad(format!("fan_out max_buffered_events is {}, expected 1 to 1000", self.max_buffered_events));
+        }
+        if !(1..=limits::GET_RECORDS_MAX_RECORDS).contains(&self.max_records) {
+            return bad(format!("fan_out max_records is {}, expected 1 to {}", self.max_records, limits::GET_RECORDS_MAX_RECORDS));
         }
         Ok(())
     }
@@ -128,6 +135,7 @@ mod tests {
             ("silence_timeout", Config { silence_timeout: Duration::ZERO, ..Config::default() }),
             ("renew_after", Config { renew_after: Duration::from_secs(9), ..Config::default() }),
             ("park_after", Config { park_after: Duration::ZERO, ..Config::default() }),
+            ("max_records", Config { max_records: 0, ..Config::default() }),
             ("max_buffered_events", Config { max_buffered_events: 0, ..Config::default() }),
         ] {
             let error = config.validate().expect_err(field);

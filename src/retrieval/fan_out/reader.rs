@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    retrieval::{Batch, Delivery, Reservation, polling::Cursor},
+    retrieval::{Delivery, OpenPage, Reservation, Unpacker, polling::Cursor},
     stream::{ShardPosition, Subscription, SubscriptionEvent},
-    types::{ChildShard, ConsumerArn, Record},
+    types::{ChildShard, ConsumerArn, Record, SequenceNumber},
 };
 
 /// Nobody listens any more.
@@ -33,8 +33,11 @@ type Opening = BoxFuture<'static, (Option<ConsumerArn>, Instant, Result<Box<dyn 
 pub(super) struct Reader {
     subscriber: Subscriber,
     cursor: Cursor,
-    /// Where the next subscription begins.
-    position: ShardPosition,
+    /// The last continuation number: the next subscription begins after it.
+    reached: Option<SequenceNumber>,
+    unpacker: Unpacker,
+    /// What the event that is being taken apart leads to.
+    pending: Option<Event>,
     plan: Plan,
     link: Option<Link>,
     successor: Option<Opening>,
@@ -48,8 +51,21 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(subscriber: Subscriber, cursor: Cursor) -> Self {
         let plan = Plan::new(&subscriber.config, Instant::now());
-        let position = cursor.position();
-        Self { subscriber, cursor, position, plan, link: None, successor: None, called: None, error: None, children: Vec::new() }
+        let Subscriber { stream, shard_id, unpacking, random, gauge, config, .. } = &subscriber;
+        let unpacker = Unpacker::new(stream, shard_id, unpacking.clone(), random, gauge, config.max_records);
+        Self {
+            subscriber,
+            cursor,
+            reached: None,
+            unpacker,
+            pending: None,
+            plan,
+            link: None,
+            successor: None,
+            called: None,
+            error: None,
+            children: Vec::new(),
+        }
     }
 
     /// Reads until the shard ends, or nobody listens any more.
@@ -100,7 +116,7 @@ impl Reader {
     /// Begins to open a subscription after the last event taken over.
     fn open(&self) -> Opening {
         let Subscriber { client, registration, shard_id, .. } = self.subscriber.clone();
-        let position = self.position;
+        let position = self.reached.map_or_else(|| self.cursor.position(), ShardPosition::AfterSequenceNumber);
         async move {
             let arn = match registration.arn().await {
                 Ok(arn) => arn,
@@ -132,7 +148,12 @@ impl Reader {
                 let patience = Patience { silence: config.silence_timeout, full: config.park_after };
                 // Takes the place of the one before, and drops it.
                 self.link = Some(Link::start(subscription, budget.clone(), patience, spawner));
+                self.cursor.opened();
                 Event::Opened
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidInput && self.reached.is_none() && self.cursor.refused() => {
+                tracing::warn!(%error, "the start of reading is refused as a moment to come; reading from the tip of now");
+                Event::Refused(ErrorKind::ResourceInUse)
             }
             Err(error) => {
                 let kind = error.kind();
@@ -155,32 +176,43 @@ impl Reader {
 
     /// Reads until there is something to decide.
     async fn read(&mut self, queue: &Sender<Result<Delivery>>, renew_at: Option<Instant>) -> Result<Event, Unheard> {
-        let full_at = Instant::now() + self.subscriber.config.park_after;
-        let place = tokio::select! {
-            biased;
-            place = queue.reserve() => place?,
-            opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
-            () = sleep_until(full_at) => {
-                tracing::info!("processing is slower than the stream: the subscription is closed until there is room");
-                self.close();
-                return Ok(Event::Full);
-            }
-        };
-        let Some(link) = &mut self.link else { return Ok(Event::Broke(ErrorKind::Internal)) };
-        let pumped = tokio::select! {
-            biased;
-            opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
-            pumped = link.next() => pumped,
-            () = at(renew_at) => return Ok(Event::RenewalDue),
-        };
-        Ok(match pumped {
-            Pumped::Event(event, reservation) => {
-                let (end, children) = (event.continuation.is_none(), !event.child_shards.is_empty());
-                if let Some(batch) = self.take_over(event, reservation) {
-                    place.send(Ok(Delivery::Batch(batch)));
+        loop {
+            let full_at = Instant::now() + self.subscriber.config.park_after;
+            let place = tokio::select! {
+                biased;
+                place = queue.reserve() => place?,
+                opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
+                () = sleep_until(full_at) => {
+                    tracing::info!("processing is slower than the stream: the subscription is closed until there is room");
+                    self.close();
+                    return Ok(Event::Full);
                 }
-                if end { Event::End { children } } else { Event::Delivered }
+            };
+            if let Some(batch) = self.unpacker.next().await {
+                place.send(Ok(Delivery::Batch(batch)));
+                continue;
             }
+            if let Some(event) = self.pending.take() {
+                return Ok(event);
+            }
+            let Some(link) = &mut self.link else { return Ok(Event::Broke(ErrorKind::Internal)) };
+            let pumped = tokio::select! {
+                biased;
+                opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
+                pumped = link.next() => pumped,
+                () = at(renew_at) => return Ok(Event::RenewalDue),
+            };
+            match pumped {
+                Pumped::Event(event, reservation) => self.take_over(event, reservation),
+                ended => return Ok(self.ended(ended)),
+            }
+        }
+    }
+
+    /// What it leads to that a subscription is over.
+    fn ended(&mut self, pumped: Pumped) -> Event {
+        match pumped {
+            Pumped::Event(..) => Event::Delivered,
             Pumped::Over => Event::Over,
             Pumped::Broke(error) => {
                 let kind = error.kind();
@@ -197,25 +229,22 @@ impl Reader {
                 self.close();
                 Event::Full
             }
-        })
+        }
     }
 
-    /// Notes an event as read, and returns what is new in it.
-    fn take_over(&mut self, event: SubscriptionEvent, reservation: Reservation) -> Option<Batch> {
+    /// Notes an event as read, and has it taken apart.
+    fn take_over(&mut self, event: SubscriptionEvent, reservation: Reservation) {
         self.subscriber.gauge.answered(event.millis_behind_latest);
         self.error = None;
-        let reached = event.continuation.or(event.records.last().map(Record::sequence_number));
+        self.pending = Some(match event.continuation {
+            Some(_) => Event::Delivered,
+            None => Event::End { children: !event.child_shards.is_empty() },
+        });
         // A successor begins where the one before was when it was opened, so that it may be behind what is read.
-        let before = match self.position {
-            ShardPosition::AfterSequenceNumber(before) => Some(before),
-            _ => None,
-        };
-        if let Some(reached) = reached.max(before) {
-            self.position = ShardPosition::AfterSequenceNumber(reached);
-        }
-        let records = self.cursor.advance(event.records);
+        let reached = event.continuation.or(event.records.last().map(Record::sequence_number));
+        self.reached = self.reached.max(reached);
         self.children = event.child_shards;
-        Batch::new(records, event.millis_behind_latest, reservation)
+        self.unpacker.feed(OpenPage::new(self.cursor.advance(event.records), event.millis_behind_latest, reservation));
     }
 
     /// Waits until an event would have room.

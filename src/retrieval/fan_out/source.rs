@@ -9,7 +9,7 @@ use super::{Config, Registration, reader::Reader};
 use crate::{
     error::{Error, ErrorKind, Result},
     random::Randomness,
-    retrieval::{Delivery, Gauge, RecordSource, ShardBudget, polling::Cursor},
+    retrieval::{Delivery, Gauge, RecordSource, ShardBudget, UnpackingOfShard, polling::Cursor},
     stream::{StreamClient, StreamReference},
     task::{Spawner, Task},
     types::ShardId,
@@ -24,6 +24,7 @@ pub(crate) struct Subscriber {
     pub(crate) shard_id: ShardId,
     pub(crate) config: Config,
     pub(crate) budget: ShardBudget,
+    pub(crate) unpacking: UnpackingOfShard,
     pub(crate) random: Randomness,
     pub(crate) gauge: Gauge,
     pub(crate) spawner: Spawner,

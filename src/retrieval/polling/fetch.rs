@@ -9,11 +9,11 @@ use tokio::{
 
 use super::{
     Cursor, ShardReader,
-    pacing::{Call, Pacer, Page, RECORD_OVERHEAD_BYTES},
+    pacing::{Call, Pacer, Page},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    retrieval::{Batch, Delivery, Reservation},
+    retrieval::{Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Unpacker},
     retry::{Backoff, RetryConfig},
     stream::{RecordsPage, ShardIterator},
     types::ChildShard,
@@ -30,6 +30,7 @@ pub(super) struct Fetcher {
     cursor: Cursor,
     pacer: Pacer,
     iterator: Option<ShardIterator>,
+    unpacker: Unpacker,
     /// Waits of the failures in a row.
     failures: Option<Backoff>,
     /// The trouble met in a row, how often, and whether it was reported.
@@ -58,7 +59,9 @@ enum Turn {
 impl Fetcher {
     pub(super) fn new(reader: ShardReader, cursor: Cursor) -> Self {
         let pacer = Pacer::new(&reader.config, Instant::now());
-        Self { reader, cursor, pacer, iterator: None, failures: None, trouble: None, end: End::NotYet }
+        let ShardReader { stream, shard_id, unpacking, random, gauge, config, .. } = &reader;
+        let unpacker = Unpacker::new(stream, shard_id, unpacking.clone(), random, gauge, config.max_records);
+        Self { reader, cursor, pacer, iterator: None, unpacker, failures: None, trouble: None, end: End::NotYet }
     }
 
     /// Fetches until the shard ends, or nobody listens any more.
@@ -80,6 +83,9 @@ impl Fetcher {
     }
 
     async fn turn(&mut self) -> Turn {
+        if let Some(batch) = self.unpacker.next().await {
+            return Turn::Deliver(Delivery::Batch(batch));
+        }
         if let End::Reached(children) = &mut self.end {
             return Turn::Deliver(Delivery::ShardEnd(std::mem::take(children)));
         }
@@ -88,7 +94,14 @@ impl Fetcher {
             let sent = Instant::now();
             let position = self.cursor.position();
             match self.reader.client.shard_iterator(&self.reader.stream, &self.reader.shard_id, position).await {
-                Ok(iterator) => self.iterator = Some(iterator),
+                Ok(iterator) => {
+                    self.cursor.opened();
+                    self.iterator = Some(iterator);
+                }
+                Err(error) if error.kind() == ErrorKind::InvalidInput && self.cursor.refused() => {
+                    tracing::warn!(%error, "the start of reading is refused as a moment to come; reading from the tip of now");
+                    return Turn::Again;
+                }
                 Err(error) => return self.failed(Call { sent, answered: Instant::now() }, error),
             }
         }
@@ -123,10 +136,8 @@ impl Fetcher {
             self.end = End::Reached(page.child_shards);
         }
         reservation.resize(bytes + RECORD_OVERHEAD_BYTES * u64::from(count));
-        match Batch::new(records, page.millis_behind_latest, reservation) {
-            Some(batch) => Turn::Deliver(Delivery::Batch(batch)),
-            None => Turn::Again,
-        }
+        self.unpacker.feed(OpenPage::new(records, page.millis_behind_latest, reservation));
+        Turn::Again
     }
 
     fn failed(&mut self, call: Call, error: Error) -> Turn {

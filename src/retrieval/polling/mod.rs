@@ -14,7 +14,6 @@ mod pacing;
 mod source;
 
 pub(crate) use iterator::Cursor;
-pub(super) use pacing::RECORD_OVERHEAD_BYTES;
 pub(crate) use source::{PollingSource, ShardReader};
 
 /// How shards are polled. A shard gives 5 `GetRecords` calls and 2 MiB a second to all applications that poll it

@@ -9,7 +9,7 @@ use super::{Config, Cursor, fetch::Fetcher};
 use crate::{
     error::{Error, ErrorKind, Result},
     random::Randomness,
-    retrieval::{Delivery, Gauge, RecordSource, ShardBudget},
+    retrieval::{Delivery, Gauge, RecordSource, ShardBudget, UnpackingOfShard},
     stream::{StreamClient, StreamReference},
     task::{Spawner, Task},
     types::ShardId,
@@ -23,6 +23,7 @@ pub(crate) struct ShardReader {
     pub(crate) shard_id: ShardId,
     pub(crate) config: Config,
     pub(crate) budget: ShardBudget,
+    pub(crate) unpacking: UnpackingOfShard,
     pub(crate) random: Randomness,
     pub(crate) gauge: Gauge,
     pub(crate) spawner: Spawner,

@@ -80,6 +80,12 @@ impl LocalKinesis {
     pub fn check_subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> ServiceResult<()> {
         self.read(|model, now| model.check_subscribe_to_shard(now, consumer, shard, position))
     }
+
+    /// Subscriptions that are running, in the process or over the server.
+    #[must_use]
+    pub fn running_subscriptions(&self) -> usize {
+        self.state().model.running_subscriptions()
+    }
 }
 
 /// A running subscription: events come as they are asked for, records as soon as they are put. It ends when dropped.

@@ -26,7 +26,7 @@ use crate::{
         ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
         StreamDescription, StreamReference, Subscription,
     },
-    types::{ConsumerArn, ConsumerName, SequenceNumber, ShardId, StreamArn, Timestamp},
+    types::{ConsumerArn, ConsumerName, SequenceNumber, ShardId, StreamArn, StreamName, Timestamp},
 };
 
 pub(super) type ServiceResult<T> = std::result::Result<T, ServiceError>;
@@ -305,6 +305,12 @@ impl LocalKinesis {
     /// `ResourceNotFound`, `InvalidArgument`, `ProvisionedThroughputExceeded`.
     pub fn get_shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> ServiceResult<ShardIterator> {
         self.read(|model, now| model.get_shard_iterator(now, stream, shard, position))
+    }
+
+    /// The stream and the shard that an iterator is of.
+    #[cfg(feature = "server")]
+    pub(super) fn place_of(iterator: &ShardIterator) -> Option<(StreamName, ShardId)> {
+        Model::place_of(iterator)
     }
 
     /// `GetRecords`: at most `limit` records, 1 to 10,000; 10,000 when absent.

@@ -134,6 +134,12 @@ impl Model {
         }
     }
 
+    /// Subscriptions that have not ended.
+    #[must_use]
+    pub fn running_subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     fn leave_seat(&mut self, id: SubscriptionId, subscription: &Subscription) {
         if let Some(stream) = self.streams.get_mut(&subscription.consumer.stream().stream_name()) {
             stream.seats.leave(subscription.shard, subscription.consumer.name(), id);

@@ -33,7 +33,8 @@ async fn by_name(stream: &TestStream<'_>) -> ConsumerReference {
 /// Registers a consumer and waits until it can subscribe.
 async fn register(stream: &TestStream<'_>) -> ConsumerDescription {
     let stream_arn = arn_of(stream).await;
-    let made = patiently(|| stream.client().register_stream_consumer(&stream_arn, &shop())).await.expect("register a consumer");
+    let shop = shop();
+    let made = patiently(|| stream.client().register_stream_consumer(&stream_arn, &shop)).await.expect("register a consumer");
     let reference = ConsumerReference::Arn(made.arn);
     for _ in 0..PATIENCE {
         let consumer = patiently(|| stream.client().describe_stream_consumer(&reference)).await.expect("describe the consumer");
@@ -47,8 +48,9 @@ async fn register(stream: &TestStream<'_>) -> ConsumerDescription {
 
 /// Subscribes, also where the consumer has had another subscription a moment ago.
 async fn subscribe(stream: &TestStream<'_>, consumer: &ConsumerArn, of: u64, position: ShardPosition) -> Box<dyn Subscription> {
+    let shard = shard(of);
     for _ in 0..PATIENCE {
-        match patiently(|| stream.client().subscribe_to_shard(consumer, &shard(of), position)).await {
+        match patiently(|| stream.client().subscribe_to_shard(consumer, &shard, position)).await {
             Err(error) if error.kind() == ErrorKind::ResourceInUse => tokio::time::sleep(PAUSE).await,
             outcome => return outcome.expect("subscribe"),
         }
@@ -81,8 +83,8 @@ pub(super) async fn a_consumer_is_registered_described_and_deregistered(suite: &
     assert_eq!((made.name, made.arn.consumer_name(), made.arn.stream_name()), (shop(), shop(), stream.name.clone()));
     let found = patiently(|| suite.client.describe_stream_consumer(&reference)).await.expect("by its name");
     assert_eq!((&found.arn, found.created), (&made.arn, made.created));
-    let stream_arn = arn_of(&stream).await;
-    let again = patiently(|| suite.client.register_stream_consumer(&stream_arn, &shop())).await;
+    let (stream_arn, shop) = (arn_of(&stream).await, shop());
+    let again = patiently(|| suite.client.register_stream_consumer(&stream_arn, &shop)).await;
     assert_kind(again, ErrorKind::ResourceInUse);
     patiently(|| suite.client.deregister_stream_consumer(&reference)).await.expect("deregister it");
     for _ in 0..PATIENCE {
@@ -241,8 +243,9 @@ pub(super) async fn a_consumer_that_is_gone_ends_its_subscriptions(suite: &Suite
     if let Err(error) = ended.await.expect("it ends") {
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     }
+    let shard = shard(0);
     for _ in 0..PATIENCE {
-        match patiently(|| suite.client.subscribe_to_shard(&consumer, &shard(0), ShardPosition::TrimHorizon)).await {
+        match patiently(|| suite.client.subscribe_to_shard(&consumer, &shard, ShardPosition::TrimHorizon)).await {
             Err(error) if error.kind() == ErrorKind::ResourceInUse => tokio::time::sleep(PAUSE).await,
             outcome => {
                 assert_kind(outcome, ErrorKind::NotFound);

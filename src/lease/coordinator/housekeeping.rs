@@ -167,12 +167,12 @@ impl Housekeeping {
         let workers = &scan.workers;
         let index: BTreeMap<&WorkerId, usize> = workers.iter().enumerate().map(|(i, w)| (&w.id, i)).collect();
         let leases: Vec<&Lease> = scan.leases.iter().filter(|l| !l.checkpoint.is_shard_end()).collect();
-        self.forget_moves(&leases, &index, now);
 
         let owners: Vec<Option<usize>> = {
             let state = life.state();
             leases.iter().map(|lease| living_owner(lease, workers, &index, state.observer.lease_status(lease, now))).collect()
         };
+        self.forget_moves(&leases, &owners, &index, now);
         let planned: Vec<PlannedLease<'_>> = leases
             .iter()
             .zip(&owners)
@@ -262,11 +262,12 @@ impl Housekeeping {
         Ok(())
     }
 
-    /// Drops moves that are done, void or overdue.
-    fn forget_moves(&mut self, leases: &[&Lease], index: &BTreeMap<&WorkerId, usize>, now: Instant) {
-        let rows: BTreeMap<&LeaseKey, &Lease> = leases.iter().map(|l| (&l.key, *l)).collect();
+    /// Drops moves that are done, void or overdue. One is void when either side of it is gone.
+    fn forget_moves(&mut self, leases: &[&Lease], owners: &[Option<usize>], index: &BTreeMap<&WorkerId, usize>, now: Instant) {
+        let owned: BTreeMap<&LeaseKey, &Lease> =
+            leases.iter().zip(owners).filter(|(_, owner)| owner.is_some()).map(|(l, _)| (&l.key, *l)).collect();
         self.moving.retain(|key, moving| {
-            rows.get(key).is_some_and(|lease| lease.owner_instance == Some(moving.from))
+            owned.get(key).is_some_and(|lease| lease.owner_instance == Some(moving.from))
                 && index.contains_key(&moving.to)
                 && now < moving.give_up
         });

@@ -55,7 +55,13 @@ async fn four_workers() -> Result<Vec<Row>> {
             Target::Max(13.8),
             "KCL 3.5.1 62, a checkpoint per batch",
         ),
-        Row::new("of it, by shard and interval of 5 s", "writes", (writes(&busy) - writes(&idle)) * 5.0 / f64::from(SHARDS), Target::Max(1.02), ""),
+        Row::new(
+            "of it, by shard and interval of 5 s",
+            "writes",
+            (writes(&busy) - writes(&idle)) * 5.0 / f64::from(SHARDS),
+            Target::Max(1.02),
+            "",
+        ),
         Row::new(
             "ListShards of the fleet",
             "1/min",

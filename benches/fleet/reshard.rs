@@ -21,7 +21,13 @@ pub(crate) async fn reshard() -> Result<Vec<Row>> {
     let same: Sample = split.same.into_iter().chain(merge.same).collect();
     let other: Sample = merge.other.into_iter().collect();
     Ok(vec![
-        Row::new("parent's last to child's first batch, same worker", "s", same, Target::Max(0.5), "KCL 3.5.1 17.0, tuned 3.4; KCL 2.7.2 16.8"),
+        Row::new(
+            "parent's last to child's first batch, same worker",
+            "s",
+            same,
+            Target::Max(0.5),
+            "KCL 3.5.1 17.0, tuned 3.4; KCL 2.7.2 16.8",
+        ),
         Row::new("parent's last to child's first batch, other worker", "s", other, Target::Max(2.0), "not measured"),
         Row::new("records repeated", "records", split.repeats + merge.repeats, Target::Max(0.0), "KCL 3.5.1 0"),
         Row::new("records lost", "records", split.lost + merge.lost, Target::Max(0.0), "KCL 3.5.1 0"),

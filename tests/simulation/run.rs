@@ -87,7 +87,7 @@ impl Stage {
         let clock = TokioClock::starting_at(BASE);
         let config = Config {
             delays: Delays { update: plan.reshard_delay, ..Delays::default() },
-            quirks: Quirks { list_shards_lag: plan.list_shards_lag, empty_answers: plan.empty_answers, ..Quirks::default() },
+            quirks: Quirks { list_shards_lag: plan.list_shards_lag, empty_answers: plan.empty_answers },
             ..Config::default()
         };
         let kinesis = LocalKinesis::new(config, Arc::new(clock), Randomness::seeded(hash(plan.seed, &[0x571])));

@@ -179,7 +179,7 @@ impl Housekeeping {
             .map(|(lease, owner)| PlannedLease {
                 key: &lease.key,
                 owner: *owner,
-                load: lease.throughput_kbps,
+                load: measured_load(lease),
                 moving_to: self.moving.get(&lease.key).and_then(|m| index.get(&m.to).copied()),
                 // A lease on its way to its next owner is left in peace.
                 movable: lease.owner_instance.is_some(),
@@ -272,6 +272,14 @@ impl Housekeeping {
                 && now < moving.give_up
         });
     }
+}
+
+/// Measured loads below this, in KiB/s, count as equal: their noise is worth no move.
+const LOAD_FLOOR_KBPS: f64 = 1.0;
+
+/// What the planner is told of a lease's load.
+pub(super) fn measured_load(lease: &Lease) -> Option<f64> {
+    lease.throughput_kbps.map(|load| load.max(LOAD_FLOOR_KBPS))
 }
 
 /// The living worker that has the lease, or is about to accept it.

@@ -41,6 +41,14 @@ pub const PARTITION_KEY_MAX_CHARS: usize = 256;
 pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest retention, 365 days (IncreaseStreamRetentionPeriod).
 pub const RETENTION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Stream consumers of one stream (RegisterStreamConsumer).
+pub const CONSUMERS_PER_STREAM: u32 = 20;
+/// Stream consumers of one stream that may be in creation at a time (RegisterStreamConsumer).
+pub const CONSUMERS_IN_CREATION: u32 = 5;
+/// Bytes per second that one stream consumer gets from one shard (SubscribeToShard).
+pub const FAN_OUT_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
+/// Tags of a stream or a stream consumer (AddTagsToStream, TagResource).
+pub const TAGS_MAX: usize = 50;
 /// Life of one SubscribeToShard call (SubscribeToShard).
 pub const SUBSCRIPTION_TTL: Duration = Duration::from_secs(300);
 /// Time in which a second SubscribeToShard of the same consumer and shard is refused (SubscribeToShard).

@@ -7,12 +7,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use super::{
     keeper::Keeper,
     model::{
         Config, CreateStream, ListShards, ListStreams, Model, PutEntry, PutOutcome, PutReceipt, ServiceError, ServiceErrorCode, StreamPage,
-        StreamSummary, StreamsPage, UpdatedShardCount, change::Change,
+        StreamSummary, StreamsPage, SubscriptionId, UpdatedShardCount, change::Change,
     },
 };
 use crate::{
@@ -24,10 +25,10 @@ use crate::{
     stream::{
         PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
     },
-    types::{SequenceNumber, ShardId, Timestamp},
+    types::{SequenceNumber, ShardId, StreamName, Timestamp},
 };
 
-type ServiceResult<T> = std::result::Result<T, ServiceError>;
+pub(super) type ServiceResult<T> = std::result::Result<T, ServiceError>;
 
 /// A Kinesis account in this process: a cheap handle to one shared [`Model`].
 ///
@@ -64,9 +65,11 @@ struct Shared {
     lease_tables: Mutex<BTreeMap<String, MemoryLeaseTable>>,
 }
 
-struct State {
-    model: Model,
+pub(super) struct State {
+    pub(super) model: Model,
     kept: Option<Kept>,
+    /// Who waits for which subscription.
+    pub(super) waiting: BTreeMap<SubscriptionId, Arc<Notify>>,
 }
 
 struct Kept {
@@ -76,6 +79,15 @@ struct Kept {
 }
 
 impl State {
+    /// Wakes the subscriptions that the last call may have given something.
+    fn wake(&mut self) {
+        for id in self.model.take_woken() {
+            if let Some(waiting) = self.waiting.get(&id) {
+                waiting.notify_one();
+            }
+        }
+    }
+
     /// Writes what changed. Without an error, nothing is left unwritten.
     fn save(&mut self) -> ServiceResult<()> {
         let Some(kept) = &mut self.kept else { return Ok(()) };
@@ -103,7 +115,7 @@ impl LocalKinesis {
     #[must_use]
     pub fn new(config: Config, clock: SharedClock, randomness: Randomness) -> Self {
         let label = format!("local Kinesis in memory ({})", config.region);
-        Self::with(State { model: Model::new(config, randomness), kept: None }, clock, label)
+        Self::with(State { model: Model::new(config, randomness), kept: None, waiting: BTreeMap::new() }, clock, label)
     }
 
     /// The account kept in this directory, in a SQLite file that is made when missing; one process at a time may have it
@@ -116,31 +128,35 @@ impl LocalKinesis {
     pub fn open(data_dir: impl AsRef<std::path::Path>, config: Config, clock: SharedClock, randomness: Randomness) -> Result<Self> {
         let label = format!("local Kinesis in {} ({})", data_dir.as_ref().display(), config.region);
         let (store, model) = super::store::Store::open(data_dir.as_ref(), config, randomness)?;
-        Ok(Self::with(State { model, kept: Some(Kept { keeper: Box::new(store), unsaved: Vec::new() }) }, clock, label))
+        let kept = Kept { keeper: Box::new(store), unsaved: Vec::new() };
+        Ok(Self::with(State { model, kept: Some(kept), waiting: BTreeMap::new() }, clock, label))
     }
 
     fn with(state: State, clock: SharedClock, label: String) -> Self {
         Self { shared: Arc::new(Shared { state: Mutex::new(state), clock, label, lease_tables: Mutex::default() }) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // A panic inside the model is a bug that its tests report; the state it leaves is still the best there is.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read<T>(&self, call: impl FnOnce(&mut Model, Timestamp) -> ServiceResult<T>) -> ServiceResult<T> {
+    pub(super) fn read<T>(&self, call: impl FnOnce(&mut Model, Timestamp) -> ServiceResult<T>) -> ServiceResult<T> {
         let mut state = self.state();
         let answer = call(&mut state.model, self.shared.clock.now());
         // A read may drop what left retention; if that cannot be written now, the next write tries again.
         drop(state.save());
+        state.wake();
         answer
     }
 
-    fn write<T>(&self, call: impl FnOnce(&mut Model, Timestamp) -> ServiceResult<T>) -> ServiceResult<T> {
+    pub(super) fn write<T>(&self, call: impl FnOnce(&mut Model, Timestamp) -> ServiceResult<T>) -> ServiceResult<T> {
         let mut state = self.state();
         state.save()?;
         let answer = call(&mut state.model, self.shared.clock.now());
-        state.save()?;
+        let saved = state.save();
+        state.wake();
+        saved?;
         answer
     }
 
@@ -288,6 +304,12 @@ impl LocalKinesis {
     /// `ResourceNotFound`, `InvalidArgument`, `ProvisionedThroughputExceeded`.
     pub fn get_shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> ServiceResult<ShardIterator> {
         self.read(|model, now| model.get_shard_iterator(now, stream, shard, position))
+    }
+
+    /// The stream and the shard that an iterator is of.
+    #[cfg(feature = "server")]
+    pub(super) fn place_of(iterator: &ShardIterator) -> Option<(StreamName, ShardId)> {
+        Model::place_of(iterator)
     }
 
     /// `GetRecords`: at most `limit` records, 1 to 10,000; 10,000 when absent.

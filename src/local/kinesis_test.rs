@@ -31,6 +31,6 @@ async fn it_passes_the_conformance_suite_without_limits() {
 #[tokio::test(start_paused = true)]
 async fn it_passes_the_conformance_suite_when_changes_take_time() {
     let second = Duration::from_secs(1);
-    let delays = Delays { create: second, delete: second, update: second };
+    let delays = Delays { create: second, delete: second, update: second, consumer: second };
     passes(Config { delays, ..Config::default() }).await;
 }

@@ -9,18 +9,23 @@
 
 #[cfg(feature = "test-util")]
 mod control;
+mod fan_out;
 mod keeper;
 mod kinesis;
 #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only the store in a SQLite file asks what changed, and restores it"))]
 pub mod model;
 #[cfg(feature = "server")]
 pub mod server;
+mod settings;
 #[cfg(feature = "sqlite")]
 mod store;
 mod worker;
 
+pub use fan_out::Subscription;
 pub use kinesis::LocalKinesis;
 pub use model::{
-    Config, CreateStream, Delays, Limits, ListShards, ListStreams, Model, PutEntry, PutOutcome, PutReceipt, Quirks, ServiceError,
-    ServiceErrorCode, StreamMode, StreamPage, StreamSummary, StreamsPage, UpdatedShardCount,
+    AccountLimits, Config, ConsumerArn, ConsumerReference, ConsumerStatus, ConsumersPage, CreateStream, Delays, FanOut, Limits, ListShards,
+    ListStreamConsumers, ListStreams, Model, MonitoringChange, PutEntry, PutOutcome, PutReceipt, Quirks, ResourceArn, ServiceError,
+    ServiceErrorCode, ShardLevelMetric, StreamConsumer, StreamMode, StreamPage, StreamSummary, StreamsPage, SubscriptionEvent,
+    SubscriptionId, SubscriptionStep, TagsPage, UpdatedShardCount,
 };

@@ -58,6 +58,8 @@ async fn everything_survives_a_restart() {
     kinesis.split_shard(&stream, &shard(0), 1 << 100).expect("split");
     kinesis.put_records(&stream, (3..6).map(low).collect()).expect("put");
     kinesis.increase_stream_retention_period(&stream, 48).expect("increase");
+    kinesis.register_stream_consumer(&stream, "app", [("team".to_owned(), "x".to_owned())].into()).expect("register");
+    kinesis.start_stream_encryption(&stream, "alias/aws/kinesis").expect("encrypt");
     let iterators: Vec<_> =
         (0..4).map(|n| kinesis.get_shard_iterator(&stream, &shard(n), ShardPosition::TrimHorizon).expect("iterator")).collect();
     let before: Vec<_> = iterators.iter().map(|iterator| read(&kinesis, &stream, iterator)).collect();
@@ -75,6 +77,10 @@ async fn everything_survives_a_restart() {
     assert_eq!(after, before);
     let end = LocalKinesis::get_records(&kinesis, &iterators[0], None).expect("records");
     assert!(end.next_iterator.is_none() && end.child_shards.len() == 2);
+    let consumers = kinesis.list_stream_consumers(&crate::local::ListStreamConsumers::of(stream.clone())).expect("list").consumers;
+    let [consumer] = consumers.as_slice() else { panic!("{consumers:?}") };
+    assert_eq!((consumer.name.as_str(), consumer.status), ("app", crate::local::ConsumerStatus::Active));
+    kinesis.subscribe_to_shard(&consumer.arn, &shard(0), ShardPosition::TrimHorizon).expect("subscribe");
     // Numbers go on above those before.
     let put = kinesis.put_record(&stream, low(6), None).expect("put");
     assert_eq!(put.shard_id, shard(2));

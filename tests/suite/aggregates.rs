@@ -171,7 +171,10 @@ async fn after_a_split_an_aggregate_of_both_children_arrives_in_full() {
 
 /// Refuses twice, panics once, and then keeps.
 #[derive(Debug, Clone, Default)]
-struct Bucket(Arc<Mutex<(u32, Vec<(QuarantineReason, Record)>)>>);
+struct Bucket(Arc<Mutex<Kept>>);
+
+/// Calls, and what was kept.
+type Kept = (u32, Vec<(QuarantineReason, Record)>);
 
 #[async_trait]
 impl Quarantine for Bucket {

@@ -1,29 +1,18 @@
 //! The local server, spoken to by the AWS SDK over HTTP/1.1 and by a bare client over HTTP/2.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use aws_sdk_kinesis::{
-    Client,
-    config::{BehaviorVersion, Builder, Credentials, Region, SharedCredentialsProvider},
+    config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider},
     error::ProvideErrorMetadata,
     primitives::Blob,
     types::{PutRecordsRequestEntry, ScalingType, ShardIteratorType, StreamMode, StreamModeDetails},
 };
-use bytes::Bytes;
 use ciborium::value::Value;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::StatusCode;
 use shardkeeper::{
     ErrorKind,
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     local::{Config, CreateStream, Limits, LocalKinesis, server::LocalServer},
     random::Randomness,
     stream::{
@@ -35,58 +24,10 @@ use shardkeeper::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// A clock that the test moves.
-#[derive(Debug, Clone)]
-struct HandClock(Arc<AtomicI64>);
-
-impl HandClock {
-    fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).expect("short"), Ordering::SeqCst);
-    }
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
-    }
-}
-
-struct Setup {
-    server: LocalServer,
-    sdk: Client,
-    client: AwsStreamClient,
-    clock: HandClock,
-}
-
-async fn setup(limits: Limits) -> Setup {
-    let clock = HandClock(Arc::new(AtomicI64::new(1_795_262_400_123)));
-    let config = Config { limits, ..Config::default() };
-    let kinesis = LocalKinesis::new(config, Arc::new(clock.clone()), Randomness::seeded(3));
-    let server = LocalServer::bind(LOOPBACK, kinesis).await.expect("a free port");
-    let builder = sdk_config(&server.endpoint_url());
-    let client = AwsStreamClient::from_builder(builder.clone(), Default::default());
-    Setup { sdk: Client::from_conf(builder.build()), server, client, clock }
-}
-
-fn sdk_config(endpoint: &str) -> Builder {
-    Builder::new()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(endpoint)
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("local", "local", None, None, "test"))
-        .retry_config(aws_sdk_kinesis::config::retry::RetryConfig::disabled())
-}
+use crate::rig::{H2, LOOPBACK, Setup, make, map, member, sdk_config, setup};
 
 fn reference(name: &str) -> StreamReference {
     name.parse().expect("valid")
-}
-
-async fn make(sdk: &Client, name: &str, shards: i32) -> String {
-    sdk.create_stream().stream_name(name).shard_count(shards).send().await.expect("created");
-    let summary = sdk.describe_stream_summary().stream_name(name).send().await.expect("described");
-    summary.stream_description_summary.expect("present").stream_arn
 }
 
 async fn suite_passes(limits: Limits, cases: &[Case]) {
@@ -263,7 +204,7 @@ async fn errors_have_the_services_names() {
     refused!(sdk.get_records().shard_iterator(iterator().await).limit(10_001), "ValidationException");
     refused!(sdk.increase_stream_retention_period().stream_name("clicks").retention_period_hours(1), "InvalidArgumentException");
     refused!(sdk.split_shard().stream_name("clicks").shard_to_split(shard).new_starting_hash_key("0"), "InvalidArgumentException");
-    refused!(sdk.list_stream_consumers().stream_arn("arn:aws:kinesis:us-east-1:123456789012:stream/clicks"), "UnknownOperationException");
+    refused!(sdk.list_channels(), "UnknownOperationException");
 
     let old = iterator().await;
     for _ in 0..5 {
@@ -276,7 +217,7 @@ async fn errors_have_the_services_names() {
 
 #[tokio::test]
 async fn the_stream_client_says_what_to_do() {
-    let Setup { server, sdk, client, clock } = setup(Limits::enforced()).await;
+    let Setup { server, sdk, client, clock, .. } = setup(Limits::enforced()).await;
     make(&sdk, "clicks", 1).await;
     let (stream, shard) = (reference("clicks"), ShardId::from_index(0));
     let iterator = client.shard_iterator(&stream, &shard, ShardPosition::Latest).await.expect("iterator");
@@ -391,48 +332,6 @@ async fn an_address_in_use_is_named() {
     let error = LocalServer::bind(server.local_addr(), LocalKinesis::in_memory()).await.expect_err("taken");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains(&server.local_addr().to_string()) && error.to_string().contains("in use"), "{error}");
-}
-
-/// A client that speaks clear-text HTTP/2 with prior knowledge and CBOR, as the Java KCL does.
-struct H2 {
-    sender: hyper::client::conn::http2::SendRequest<Full<Bytes>>,
-    authority: String,
-}
-
-impl H2 {
-    async fn connect(server: &LocalServer) -> (Self, tokio::task::JoinSet<()>) {
-        let socket = tokio::net::TcpStream::connect(server.local_addr()).await.expect("listening");
-        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
-        let mut driver = tokio::task::JoinSet::new();
-        driver.spawn(async move { drop(connection.await) });
-        (Self { sender, authority: server.local_addr().to_string() }, driver)
-    }
-
-    async fn call(&mut self, operation: &str, input: Value) -> (StatusCode, Value) {
-        let mut body = Vec::new();
-        ciborium::into_writer(&input, &mut body).expect("in memory");
-        let request = Request::post(format!("http://{}/", self.authority))
-            .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
-            .header("content-type", "application/x-amz-cbor-1.1")
-            .header("authorization", "AWS4-HMAC-SHA256 anything")
-            .body(Full::new(body.into()))
-            .expect("valid");
-        let response = self.sender.send_request(request).await.expect("answered");
-        assert_eq!(response.headers()["content-type"], "application/x-amz-cbor-1.1");
-        assert!(response.headers().contains_key("date") && response.headers().contains_key("x-amzn-requestid"));
-        let status = response.status();
-        let body = response.into_body().collect().await.expect("whole").to_bytes();
-        (status, if body.is_empty() { Value::Null } else { ciborium::from_reader(&body[..]).expect("CBOR") })
-    }
-}
-
-fn map<const N: usize>(members: [(&str, Value); N]) -> Value {
-    Value::Map(members.into_iter().map(|(name, value)| (name.into(), value)).collect())
-}
-
-fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
-    let members = value.as_map().expect("a map");
-    &members.iter().find(|(key, _)| key.as_text() == Some(name)).unwrap_or_else(|| panic!("no {name}")).1
 }
 
 #[tokio::test]

@@ -6,3 +6,6 @@ mod layering;
 mod lease_tables;
 mod local_command;
 mod local_server;
+mod local_server_fan_out;
+mod local_server_faults;
+mod rig;

@@ -8,12 +8,13 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 use shardkeeper::{
     Error, ErrorKind, Result,
     clock::SystemClock,
-    local::{Config, CreateStream, Limits, LocalKinesis, ServiceErrorCode, server::LocalServer},
+    local::{Config, CreateStream, FanOut, Limits, LocalKinesis, ServiceErrorCode, server::LocalServer},
     random::Randomness,
     types::StreamName,
 };
@@ -21,7 +22,17 @@ use tokio::runtime::Builder;
 
 use crate::dynamodb::DynamoDb;
 
+/// What the help says after the options.
+const FAULTS: &str = "\
+Faults on demand, while it runs, on the port of Kinesis:
+  curl -X POST localhost:4567/_shardkeeper/faults -d '{\"operation\": \"GetRecords\", \"kind\": \"throttle\", \"count\": 3}'
+  curl localhost:4567/_shardkeeper/faults              lists the rules and how often each has happened
+  curl -X DELETE localhost:4567/_shardkeeper/faults    removes them all; faults/1 removes the first
+Kinds: latency (with millis), throttle, error500, connection_reset, half_open, answer_lost, expire_iterators,
+cut_subscription (may have error). A rule may name operation, stream and shard, and have skip, count, probability, seed.";
+
 #[derive(clap::Args)]
+#[command(after_help = FAULTS)]
 pub(crate) struct Args {
     /// Port of Kinesis, HTTP/1.1 and clear-text HTTP/2; 0 takes any free one
     #[arg(long, value_name = "PORT", default_value_t = 4567)]
@@ -38,6 +49,9 @@ pub(crate) struct Args {
     /// Lift the service's rates and quotas, such as five GetRecords calls per second and shard
     #[arg(long)]
     no_limits: bool,
+    /// End subscriptions of enhanced fan-out after this many seconds; the service ends them after 300
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    subscription_seconds: u32,
     /// Address to listen on; anything but loopback opens the data to the network, since no signature is checked
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
@@ -145,7 +159,8 @@ fn prepare(dir: &Path) -> Result<()> {
 
 fn open(args: &Args) -> Result<LocalKinesis> {
     let limits = if args.no_limits { Limits::off() } else { Limits::enforced() };
-    let config = Config { limits, ..Config::default() };
+    let fan_out = FanOut { subscription_life: Duration::from_secs(u64::from(args.subscription_seconds)), ..FanOut::default() };
+    let config = Config { limits, fan_out, ..Config::default() };
     let (clock, randomness) = (Arc::new(SystemClock), Randomness::from_system());
     match &args.data_dir {
         Some(dir) => LocalKinesis::open(dir, config, clock, randomness),

@@ -1,12 +1,14 @@
 //! What goes into the model's operations and what comes out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 
-use super::ServiceError;
+use super::{ServiceError, ShardLevelMetric};
 use crate::{
     limits,
     stream::{PageToken, ShardFilter, StreamDescription, StreamReference},
-    types::{PartitionKey, SequenceNumber, Shard, ShardId, StreamName, Timestamp},
+    types::{EncryptionType, PartitionKey, SequenceNumber, Shard, ShardId, StreamName, Timestamp},
 };
 
 /// Who sets the number of shards.
@@ -41,19 +43,21 @@ pub struct CreateStream {
     pub shard_count: Option<u32>,
     /// Largest payload a record may have, 1 MiB to 10 MiB; 1 MiB when absent.
     pub max_record_bytes: Option<usize>,
+    /// Up to 50 tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl CreateStream {
     /// A stream with this number of shards.
     #[must_use]
     pub const fn provisioned(name: StreamName, shard_count: u32) -> Self {
-        Self { name, mode: StreamMode::Provisioned, shard_count: Some(shard_count), max_record_bytes: None }
+        Self { name, mode: StreamMode::Provisioned, shard_count: Some(shard_count), max_record_bytes: None, tags: BTreeMap::new() }
     }
 
     /// A stream whose shards are the service's business.
     #[must_use]
     pub const fn on_demand(name: StreamName) -> Self {
-        Self { name, mode: StreamMode::OnDemand, shard_count: None, max_record_bytes: None }
+        Self { name, mode: StreamMode::OnDemand, shard_count: None, max_record_bytes: None, tags: BTreeMap::new() }
     }
 
     pub(super) fn max_record_bytes(&self) -> usize {
@@ -71,6 +75,12 @@ pub struct StreamSummary {
     pub mode: StreamMode,
     /// Largest payload a record may have.
     pub max_record_bytes: usize,
+    /// The KMS key that encrypts new records; `None` when they are not encrypted.
+    pub encryption_key: Option<String>,
+    /// Registered stream consumers.
+    pub consumer_count: u32,
+    /// Metrics that are kept for each shard.
+    pub shard_level_metrics: BTreeSet<ShardLevelMetric>,
 }
 
 /// What `DescribeStream` says: the summary and a page of shards in the order of their ids.
@@ -166,6 +176,8 @@ pub struct PutReceipt {
     pub shard_id: ShardId,
     /// Its place in the shard.
     pub sequence_number: SequenceNumber,
+    /// How the service encrypts it.
+    pub encryption_type: EncryptionType,
 }
 
 /// Outcome of one entry of `PutRecords`; an `Err` is the entry's `ErrorCode` and `ErrorMessage`.

@@ -16,6 +16,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long changes of streams take; nothing unless set.
     pub delays: Delays,
+    /// Times of subscriptions; the service's unless set.
+    pub fan_out: FanOut,
     /// Liberties that the real service takes and that readers must bear; none unless set.
     pub quirks: Quirks,
 }
@@ -27,6 +29,7 @@ impl Default for Config {
             region: "us-east-1".to_owned(),
             limits: Limits::enforced(),
             delays: Delays::default(),
+            fan_out: FanOut::default(),
             quirks: Quirks::default(),
         }
     }
@@ -34,6 +37,7 @@ impl Default for Config {
 
 /// Rates and quotas; `None` lifts one. Numbers and sources are in [`crate::limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// GetRecords calls per second and shard.
     pub get_records_calls_per_second: Option<u32>,
@@ -51,6 +55,20 @@ pub struct Limits {
     pub shards_per_account: Option<u32>,
     /// UpdateShardCount calls per stream in 24 hours.
     pub update_shard_count_calls_per_day: Option<u32>,
+    /// UpdateStreamMode calls per stream in 24 hours.
+    pub update_stream_mode_calls_per_day: Option<u32>,
+    /// StartStreamEncryption calls, and StopStreamEncryption calls, per stream in 24 hours.
+    pub encryption_calls_per_day: Option<u32>,
+    /// Stream consumers of a stream.
+    pub consumers_per_stream: Option<u32>,
+    /// Stream consumers of a stream in creation at a time.
+    pub consumers_in_creation: Option<u32>,
+    /// DescribeStreamConsumer calls per second and stream.
+    pub describe_consumer_calls_per_second: Option<u32>,
+    /// Calls per second and stream of each of RegisterStreamConsumer, DeregisterStreamConsumer and ListStreamConsumers.
+    pub consumer_calls_per_second: Option<u32>,
+    /// Bytes per second that a stream consumer gets from a shard.
+    pub fan_out_bytes_per_second: Option<u64>,
 }
 
 impl Limits {
@@ -66,6 +84,13 @@ impl Limits {
             list_shards_calls_per_second: Some(limits::LIST_SHARDS_CALLS_PER_SECOND),
             shards_per_account: Some(20_000),
             update_shard_count_calls_per_day: Some(10),
+            update_stream_mode_calls_per_day: Some(2),
+            encryption_calls_per_day: Some(25),
+            consumers_per_stream: Some(limits::CONSUMERS_PER_STREAM),
+            consumers_in_creation: Some(limits::CONSUMERS_IN_CREATION),
+            describe_consumer_calls_per_second: Some(20),
+            consumer_calls_per_second: Some(5),
+            fan_out_bytes_per_second: Some(limits::FAN_OUT_BYTES_PER_SECOND),
         }
     }
 
@@ -81,6 +106,13 @@ impl Limits {
             list_shards_calls_per_second: None,
             shards_per_account: None,
             update_shard_count_calls_per_day: None,
+            update_stream_mode_calls_per_day: None,
+            encryption_calls_per_day: None,
+            consumers_per_stream: None,
+            consumers_in_creation: None,
+            describe_consumer_calls_per_second: None,
+            consumer_calls_per_second: None,
+            fan_out_bytes_per_second: None,
         }
     }
 }
@@ -88,6 +120,29 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self::enforced()
+    }
+}
+
+/// Times of SubscribeToShard. They are what the service does to every caller, so they hold without limits, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct FanOut {
+    /// Life of a subscription; 5 minutes.
+    pub subscription_life: Duration,
+    /// Time after which a subscription with nothing to deliver gets an event without records; 5 seconds.
+    pub idle_event_interval: Duration,
+    /// Age from which a subscription is replaced by a new one of the same consumer and shard, which is refused until
+    /// then; 5 seconds.
+    pub takeover_after: Duration,
+}
+
+impl Default for FanOut {
+    fn default() -> Self {
+        Self {
+            subscription_life: limits::SUBSCRIPTION_TTL,
+            idle_event_interval: Duration::from_secs(5),
+            takeover_after: limits::SUBSCRIBE_MIN_INTERVAL,
+        }
     }
 }
 
@@ -99,8 +154,11 @@ pub struct Delays {
     pub create: Duration,
     /// `DELETING`, before the name is free.
     pub delete: Duration,
-    /// `UPDATING`, before a split, merge or new shard count takes effect. Producers and readers go on meanwhile.
+    /// `UPDATING`, before a split, merge or new shard count takes effect, and after any other change. Producers and
+    /// readers go on meanwhile.
     pub update: Duration,
+    /// `CREATING` of a stream consumer, before it can subscribe, and `DELETING`, before its name is free.
+    pub consumer: Duration,
 }
 
 /// What the service may do, seldom does, and a consumer must bear.

@@ -67,37 +67,13 @@ impl Stream {
             return Err(rate_exceeded(&id, &self.facts.name, config));
         }
 
-        let from = shard.at_or_above(place.next);
-        let mut bytes = 0;
-        let mut to = from;
         let withheld = cx.randomness.chance(config.quirks.empty_answers);
-        for record in shard.records().range(from..).take(if withheld { 0 } else { limit }) {
-            let size = record.size_bytes();
-            if to > from && bytes + size > limits::GET_RECORDS_MAX_BYTES {
-                break;
-            }
-            bytes += size;
-            to += 1;
-        }
-        shard.rates.read_bytes.charge(now, bytes, read_rate);
-
-        let records: Vec<_> = shard.records().range(from..to).map(|record| shard.record(record)).collect();
-        let next = records.last().map_or(place.next, |record| record.sequence_number().next());
-        let waiting = shard.records().get(to);
-        // Zero says that nothing waits, so a record that waits counts a millisecond at least.
-        let reached = to.checked_sub(1).filter(|_| to > from).and_then(|last| shard.records().get(last)).or(waiting);
-        let millis_behind_latest = match (waiting, reached) {
-            (Some(_), Some(reached)) => u64::try_from(now.since(reached.arrival).as_millis()).unwrap_or(u64::MAX).max(1),
-            _ => 0,
-        };
-        let ended = waiting.is_none() && !shard.facts.is_open();
-        let child_shards = if ended {
-            let children = shard.children.clone();
-            children.iter().filter_map(|index| self.shards.get(index)).map(|child| child.facts.describe_as_child()).collect()
-        } else {
-            Vec::new()
-        };
-        let next_iterator = (!ended).then(|| Place { issued: now, next, ..place.clone() }.encode());
-        Ok(RecordsPage { records, next_iterator, millis_behind_latest, child_shards })
+        let max_records = if withheld { 0 } else { limit };
+        let batch = shard.batch(now, &self.facts.encryption, place.next, max_records, limits::GET_RECORDS_MAX_BYTES);
+        shard.rates.read_bytes.charge(now, batch.bytes, read_rate);
+        let child_shards = if batch.ended { self.children(place.shard) } else { Vec::new() };
+        let next = batch.records.last().map_or(place.next, |record| record.sequence_number().next());
+        let next_iterator = (!batch.ended).then(|| Place { issued: now, next, ..place.clone() }.encode());
+        Ok(RecordsPage { records: batch.records, next_iterator, millis_behind_latest: batch.millis_behind_latest, child_shards })
     }
 }

@@ -3,7 +3,8 @@
 use super::{
     Model, ServiceError,
     sequence::Parts,
-    stream::{rate_exceeded, shard_not_found},
+    shard::ShardState,
+    stream::{Context, rate_exceeded, shard_not_found},
     token::{Kind, Reader, Writer},
 };
 use crate::{
@@ -42,6 +43,11 @@ impl Place {
 }
 
 impl Model {
+    /// The stream and the shard that an iterator is of.
+    pub(in crate::local) fn place_of(iterator: &ShardIterator) -> Option<(StreamName, ShardId)> {
+        Place::decode(iterator).map(|place| (place.stream, ShardId::from_index(u64::from(place.shard))))
+    }
+
     /// `GetShardIterator`.
     ///
     /// # Errors
@@ -64,44 +70,58 @@ impl Model {
             if !state.rates.iterator_calls.call(now, config.limits.get_shard_iterator_calls_per_second) {
                 return Err(rate_exceeded(shard, &name, config));
             }
-            let checked = |number: SequenceNumber| {
-                let used = || {
-                    format!(
-                        "StartingSequenceNumber {number} used in GetShardIterator on shard {shard} in stream {name} under account {} is invalid",
-                        config.account_id
-                    )
-                };
-                let parts = Parts::parse(number).ok_or_else(|| ServiceError::invalid(format!("{}.", used())))?;
-                if parts.shard_index != state.facts.index {
-                    let encoded = ShardId::from_index(u64::from(parts.shard_index));
-                    return Err(ServiceError::invalid(format!(
-                        "Invalid StartingSequenceNumber. It encodes {encoded}, while it was used in a call to a shard with {shard}"
-                    )));
-                }
-                if parts.created_secs != state.facts.created_secs {
-                    return Err(ServiceError::invalid(format!("{} because it did not come from this stream.", used())));
-                }
-                Ok(number)
-            };
-            let next = match position {
-                ShardPosition::TrimHorizon => state.facts.starting_sequence_number(),
-                ShardPosition::Latest => state.position_of(next_place),
-                ShardPosition::AtSequenceNumber(number) => checked(number)?,
-                ShardPosition::AfterSequenceNumber(number) => checked(number)?.next(),
-                ShardPosition::AtTimestamp(moment) if moment > now => {
-                    return Err(ServiceError::invalid(format!(
-                        "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {}, \
-                         currentTimestampInMillis: {}",
-                        moment.as_millis(),
-                        now.as_millis()
-                    )));
-                }
-                ShardPosition::AtTimestamp(moment) => match state.records().get(state.arrived_since(moment)) {
-                    Some(record) => state.sequence_number(record),
-                    None => state.position_of(next_place),
-                },
-            };
+            let next = state.resolve(cx, &name, next_place, position, "GetShardIterator")?;
             Ok(Place { issued: now, stream: name, created, shard: state.facts.index, next }.encode())
+        })
+    }
+}
+
+impl ShardState {
+    /// The number at or above which reading begins.
+    pub(super) fn resolve(
+        &self,
+        cx: &Context<'_>,
+        stream: &StreamName,
+        next_place: u64,
+        position: ShardPosition,
+        operation: &str,
+    ) -> Result<SequenceNumber, ServiceError> {
+        let (shard, account) = (self.facts.id(), &cx.config.account_id);
+        let checked = |number: SequenceNumber| {
+            let used = || {
+                format!(
+                    "StartingSequenceNumber {number} used in {operation} on shard {shard} in stream {stream} under account {account} is invalid"
+                )
+            };
+            let parts = Parts::parse(number).ok_or_else(|| ServiceError::invalid(format!("{}.", used())))?;
+            if parts.shard_index != self.facts.index {
+                let encoded = ShardId::from_index(u64::from(parts.shard_index));
+                return Err(ServiceError::invalid(format!(
+                    "Invalid StartingSequenceNumber. It encodes {encoded}, while it was used in a call to a shard with {shard}"
+                )));
+            }
+            if parts.created_secs != self.facts.created_secs {
+                return Err(ServiceError::invalid(format!("{} because it did not come from this stream.", used())));
+            }
+            Ok(number)
+        };
+        Ok(match position {
+            ShardPosition::TrimHorizon => self.facts.starting_sequence_number(),
+            ShardPosition::Latest => self.position_of(next_place),
+            ShardPosition::AtSequenceNumber(number) => checked(number)?,
+            ShardPosition::AfterSequenceNumber(number) => checked(number)?.next(),
+            ShardPosition::AtTimestamp(moment) if moment > cx.now => {
+                return Err(ServiceError::invalid(format!(
+                    "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {}, \
+                     currentTimestampInMillis: {}",
+                    moment.as_millis(),
+                    cx.now.as_millis()
+                )));
+            }
+            ShardPosition::AtTimestamp(moment) => match self.records().get(self.arrived_since(moment)) {
+                Some(record) => self.sequence_number(record),
+                None => self.position_of(next_place),
+            },
         })
     }
 }

@@ -10,34 +10,47 @@
 mod api;
 pub(super) mod change;
 mod config;
+mod consumers;
+mod encryption;
 mod error;
 mod get_records;
 mod iterator;
 mod list_shards;
+mod monitoring;
+mod policy;
 mod put;
 mod reshard;
 mod retention;
 pub mod routing;
 mod sequence;
+mod settings;
 pub(super) mod shard;
 pub(super) mod stream;
 mod streams;
+mod subscription;
+mod tags;
 mod throttle;
 mod token;
 mod utc;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use api::{
     CreateStream, ListShards, ListStreams, PutEntry, PutOutcome, PutReceipt, StreamMode, StreamPage, StreamSummary, StreamsPage,
     UpdatedShardCount,
 };
-pub use config::{Config, Delays, Limits, Quirks};
+pub use config::{Config, Delays, FanOut, Limits, Quirks};
+pub use consumers::{ConsumerArn, ConsumerReference, ConsumerStatus, ConsumersPage, ListStreamConsumers, StreamConsumer};
 pub use error::{ServiceError, ServiceErrorCode};
+pub use monitoring::{MonitoringChange, ShardLevelMetric};
+pub use settings::AccountLimits;
+pub use subscription::{SubscriptionEvent, SubscriptionId, SubscriptionStep};
+pub use tags::{ResourceArn, TagsPage};
 
 use self::{
     change::{Change, Journal},
     stream::{Context, Stream, stream_not_found},
+    subscription::Subscription,
 };
 use crate::{
     random::Randomness,
@@ -52,13 +65,24 @@ pub struct Model {
     randomness: Randomness,
     journal: Journal,
     streams: BTreeMap<StreamName, Stream>,
+    subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    next_subscription: u64,
+    woken: BTreeSet<SubscriptionId>,
 }
 
 impl Model {
     /// An account without streams.
     #[must_use]
     pub fn new(config: Config, randomness: Randomness) -> Self {
-        Self { config, randomness, journal: Journal::default(), streams: BTreeMap::new() }
+        Self {
+            config,
+            randomness,
+            journal: Journal::default(),
+            streams: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            next_subscription: 0,
+            woken: BTreeSet::new(),
+        }
     }
 
     /// The account as it was kept, from now on with its changes noted for [`Model::take_changes`].
@@ -102,13 +126,13 @@ impl Model {
         reference: &StreamReference,
         operation: impl FnOnce(&mut Stream, &mut Context<'_>) -> Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
-        let Self { config, randomness, journal, streams } = self;
+        let Self { config, randomness, journal, streams, woken, .. } = self;
         let name = reference.name();
         let ours = match reference {
             StreamReference::Name(_) => true,
             StreamReference::Arn(arn) => arn.account_id() == config.account_id && arn.region() == config.region,
         };
-        let mut cx = Context { now, config, randomness, journal };
+        let mut cx = Context { now, config, randomness, journal, woken };
         let stream = streams.get_mut(&name).filter(|_| ours).ok_or_else(|| stream_not_found(&name, cx.config))?;
         if stream.settle(&mut cx) {
             return operation(stream, &mut cx);
@@ -131,3 +155,6 @@ mod properties;
 #[cfg(test)]
 #[path = "rules_test.rs"]
 mod rules;
+#[cfg(test)]
+#[path = "settings_test.rs"]
+mod settings_rules;

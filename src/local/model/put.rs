@@ -106,9 +106,14 @@ impl Stream {
         let place = self.facts.next_place;
         self.facts.next_place += 1;
         let record = StoredRecord { place, arrival: shard.arrival(cx.now), partition_key: entry.partition_key, data: entry.data };
-        let receipt = PutReceipt { shard_id: shard.facts.id(), sequence_number: shard.sequence_number(&record) };
+        let receipt = PutReceipt {
+            shard_id: shard.facts.id(),
+            sequence_number: shard.sequence_number(&record),
+            encryption_type: self.facts.encryption.of(place),
+        };
         cx.journal.note(|| Change::Record(self.facts.name.clone(), index, record.clone()));
         shard.append(record);
+        self.seats.wake_shard(cx, index);
         Ok(receipt)
     }
 }

@@ -85,6 +85,8 @@ impl Stream {
         let expired = shard.facts.closed.is_some_and(|closed| closed < horizon);
         if expired {
             self.shards.remove(&index);
+            self.seats.wake_shard(cx, index);
+            self.seats.forget_shard(index);
             cx.journal.note(|| Change::ShardRemoved(self.facts.name.clone(), index));
         } else if let Some(place) = trimmed {
             cx.journal.note(|| Change::Trimmed(self.facts.name.clone(), index, place));

@@ -316,7 +316,8 @@ fn on_demand_streams_begin_with_four_shards_that_are_not_the_users() {
 #[test]
 fn changes_take_their_time() {
     let second = Duration::from_secs(1);
-    let mut m = model_with(Config { delays: Delays { create: second, delete: second, update: second }, ..Config::default() }, 1);
+    let mut m =
+        model_with(Config { delays: Delays { create: second, delete: second, update: second, consumer: second }, ..Config::default() }, 1);
     let status = |m: &mut Model, now| m.describe_stream_summary(now, &stream()).map(|summary| summary.description.status);
     assert_eq!(status(&mut m, at(999)), Ok(StreamStatus::Creating));
     assert!(m.describe_stream(at(999), &stream(), None, None).expect("describe").shards.is_empty());

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{
+    encryption::Encryption,
     sequence::{Parts, seconds},
     throttle::Budget,
 };
@@ -89,6 +90,16 @@ pub(in crate::local) struct ShardState {
     pub(super) rates: Rates,
 }
 
+/// What one read takes from a shard.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) records: Vec<Record>,
+    pub(super) bytes: u64,
+    pub(super) millis_behind_latest: u64,
+    /// The shard is closed, and nothing waits after these records.
+    pub(super) ended: bool,
+}
+
 /// What the shard's rates have left.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
@@ -154,7 +165,34 @@ impl ShardState {
         trimmed
     }
 
-    pub(super) fn record(&self, stored: &StoredRecord) -> Record {
+    /// What waits at or above `next`: at most that many records and bytes, but one record though it be larger.
+    pub(super) fn batch(&self, now: Timestamp, encryption: &Encryption, next: SequenceNumber, max_records: usize, max_bytes: u64) -> Batch {
+        let from = self.at_or_above(next);
+        let (mut to, mut bytes) = (from, 0);
+        for record in self.records.range(from..).take(max_records) {
+            let size = record.size_bytes();
+            if to > from && bytes + size > max_bytes {
+                break;
+            }
+            bytes += size;
+            to += 1;
+        }
+        let waiting = self.records.get(to);
+        // Zero says that nothing waits, so a record that waits counts a millisecond at least.
+        let reached = to.checked_sub(1).filter(|_| to > from).and_then(|last| self.records.get(last)).or(waiting);
+        let millis_behind_latest = match (waiting, reached) {
+            (Some(_), Some(reached)) => u64::try_from(now.since(reached.arrival).as_millis()).unwrap_or(u64::MAX).max(1),
+            _ => 0,
+        };
+        Batch {
+            records: self.records.range(from..to).map(|record| self.record(record, encryption.of(record.place))).collect(),
+            bytes,
+            millis_behind_latest,
+            ended: waiting.is_none() && !self.facts.is_open(),
+        }
+    }
+
+    fn record(&self, stored: &StoredRecord, encryption_type: EncryptionType) -> Record {
         Record::from_parts(RecordParts {
             sequence_number: self.sequence_number(stored),
             sub_sequence_number: 0,
@@ -162,7 +200,7 @@ impl ShardState {
             explicit_hash_key: None,
             data: stored.data.clone(),
             approximate_arrival: Some(stored.arrival),
-            encryption_type: EncryptionType::None,
+            encryption_type,
             aggregated: false,
         })
     }

@@ -1,20 +1,23 @@
 //! A stream: its settings, its shards, and the states it passes through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Config, ServiceError, ServiceErrorCode, StreamMode, StreamSummary,
+    Config, ServiceError, ServiceErrorCode, ShardLevelMetric, StreamMode, StreamSummary, SubscriptionId,
     change::{Change, Journal},
+    consumers::{ConsumerFacts, ConsumerRates},
+    encryption::Encryption,
     reshard::Reshape,
     routing::even_ranges,
     sequence::seconds,
     shard::{ShardFacts, ShardState},
+    subscription::Seats,
     throttle::Budget,
 };
 use crate::{
     random::Randomness,
     stream::{StreamDescription, StreamStatus},
-    types::{HashKeyRange, ShardId, StreamArn, StreamName, Timestamp},
+    types::{ChildShard, HashKeyRange, ShardId, StreamArn, StreamName, Timestamp},
 };
 
 /// What an operation on a stream may use.
@@ -24,15 +27,29 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a Config,
     pub(super) randomness: &'a Randomness,
     pub(super) journal: &'a mut Journal,
+    /// Subscriptions that may have something to deliver, or to end of.
+    pub(super) woken: &'a mut BTreeSet<SubscriptionId>,
 }
 
 /// What the stream is going through.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Lifecycle {
-    Creating { until: Timestamp },
+    Creating {
+        until: Timestamp,
+    },
     Active,
-    Updating { until: Timestamp, change: Reshape },
-    Deleting { until: Timestamp },
+    /// The shards change when it is over.
+    Updating {
+        until: Timestamp,
+        change: Reshape,
+    },
+    /// A setting has changed.
+    Changing {
+        until: Timestamp,
+    },
+    Deleting {
+        until: Timestamp,
+    },
 }
 
 /// The lasting facts of a stream.
@@ -51,6 +68,19 @@ pub(in crate::local) struct StreamFacts {
     pub(super) next_place: u64,
     /// UpdateShardCount calls of the last day.
     pub(super) scalings: Vec<Timestamp>,
+    /// UpdateStreamMode calls of the last day.
+    #[serde(default)]
+    pub(super) mode_updates: Vec<Timestamp>,
+    #[serde(default)]
+    pub(super) encryption: Encryption,
+    #[serde(default)]
+    pub(super) metrics: BTreeSet<ShardLevelMetric>,
+    #[serde(default)]
+    pub(super) tags: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) policy: Option<String>,
+    #[serde(default)]
+    pub(super) consumers: BTreeMap<String, ConsumerFacts>,
 }
 
 /// A stream.
@@ -61,11 +91,13 @@ pub(in crate::local) struct Stream {
     /// Open shards by their first hash key.
     pub(super) open: BTreeMap<u128, u32>,
     pub(super) list_shards_calls: Budget,
+    pub(super) consumer_rates: ConsumerRates,
+    pub(super) seats: Seats,
 }
 
 impl Stream {
     pub(super) fn new(cx: &mut Context<'_>, facts: StreamFacts, shard_count: u32) -> Self {
-        let mut stream = Self { facts, shards: BTreeMap::new(), open: BTreeMap::new(), list_shards_calls: Budget::default() };
+        let mut stream = Self::without_shards(facts);
         // First, since the rows of shards belong to it.
         stream.note(cx);
         for range in even_ranges(shard_count) {
@@ -74,9 +106,20 @@ impl Stream {
         stream
     }
 
+    fn without_shards(facts: StreamFacts) -> Self {
+        Self {
+            facts,
+            shards: BTreeMap::new(),
+            open: BTreeMap::new(),
+            list_shards_calls: Budget::default(),
+            consumer_rates: ConsumerRates::default(),
+            seats: Seats::default(),
+        }
+    }
+
     /// Puts a stream together from what was kept of it.
     pub(in crate::local) fn restored(facts: StreamFacts, shards: BTreeMap<u32, ShardState>) -> Self {
-        let mut stream = Self { facts, shards, open: BTreeMap::new(), list_shards_calls: Budget::default() };
+        let mut stream = Self { shards, ..Self::without_shards(facts) };
         let all: Vec<ShardFacts> = stream.shards.values().map(|shard| shard.facts.clone()).collect();
         for shard in all {
             if shard.is_open() {
@@ -127,20 +170,29 @@ impl Stream {
             shard.facts.closed = Some(at);
             self.open.remove(&shard.facts.range.start());
             cx.journal.note(|| Change::Shard(self.facts.name.clone(), index));
+            self.seats.wake_shard(cx, index);
         }
     }
 
-    /// Takes the steps that are due; `false` when the stream is gone.
+    /// Takes the steps that are due; `false` when the stream is gone, and its subscriptions are woken to learn it.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+        self.settle_consumers(cx);
         match &self.facts.lifecycle {
-            Lifecycle::Creating { until } if *until <= cx.now => self.facts.lifecycle = Lifecycle::Active,
+            Lifecycle::Creating { until } | Lifecycle::Changing { until } if *until <= cx.now => self.facts.lifecycle = Lifecycle::Active,
             Lifecycle::Updating { until, change } if *until <= cx.now => {
                 let (at, change) = (*until, change.clone());
                 self.facts.lifecycle = Lifecycle::Active;
                 self.reshape(cx, &change, at);
             }
-            Lifecycle::Deleting { until } => return cx.now < *until,
-            Lifecycle::Creating { .. } | Lifecycle::Updating { .. } | Lifecycle::Active => return true,
+            Lifecycle::Deleting { until } if *until <= cx.now => {
+                self.seats.wake_all(cx);
+                return false;
+            }
+            Lifecycle::Creating { .. }
+            | Lifecycle::Updating { .. }
+            | Lifecycle::Changing { .. }
+            | Lifecycle::Deleting { .. }
+            | Lifecycle::Active => return true,
         }
         self.note(cx);
         true
@@ -150,9 +202,27 @@ impl Stream {
         match self.facts.lifecycle {
             Lifecycle::Creating { .. } => StreamStatus::Creating,
             Lifecycle::Active => StreamStatus::Active,
-            Lifecycle::Updating { .. } => StreamStatus::Updating,
+            Lifecycle::Updating { .. } | Lifecycle::Changing { .. } => StreamStatus::Updating,
             Lifecycle::Deleting { .. } => StreamStatus::Deleting,
         }
+    }
+
+    /// When the state that it is in is over, if it passes.
+    pub(super) const fn passes_at(&self) -> Option<Timestamp> {
+        match self.facts.lifecycle {
+            Lifecycle::Active => None,
+            Lifecycle::Creating { until }
+            | Lifecycle::Updating { until, .. }
+            | Lifecycle::Changing { until }
+            | Lifecycle::Deleting { until } => Some(until),
+        }
+    }
+
+    /// Notes a changed setting of an active stream, which is updating for a while.
+    pub(super) fn changed(&mut self, cx: &mut Context<'_>) {
+        self.facts.lifecycle = Lifecycle::Changing { until: cx.now.plus(cx.config.delays.update) };
+        self.note(cx);
+        self.settle(cx);
     }
 
     pub(super) fn summary(&self) -> StreamSummary {
@@ -167,6 +237,9 @@ impl Stream {
             },
             mode: self.facts.mode,
             max_record_bytes: self.facts.max_record_bytes,
+            encryption_key: self.facts.encryption.key_id.clone(),
+            consumer_count: u32::try_from(self.facts.consumers.len()).unwrap_or(u32::MAX),
+            shard_level_metrics: self.facts.metrics.clone(),
         }
     }
 
@@ -197,9 +270,23 @@ impl Stream {
         }
     }
 
+    /// Refuses a stream that is being made or deleted.
+    pub(super) fn require_open(&self, cx: &Context<'_>) -> Result<(), ServiceError> {
+        match self.status() {
+            StreamStatus::Active | StreamStatus::Updating => Ok(()),
+            StreamStatus::Creating | StreamStatus::Deleting => self.require_active(cx),
+        }
+    }
+
     /// Refuses reads and writes of a stream in the making.
     pub(super) fn require_data(&self, cx: &Context<'_>) -> Result<(), ServiceError> {
         if self.status() == StreamStatus::Creating { Err(stream_not_found(&self.facts.name, cx.config)) } else { Ok(()) }
+    }
+
+    /// The children of a shard.
+    pub(super) fn children(&self, index: u32) -> Vec<ChildShard> {
+        let children = self.shards.get(&index).map(|shard| shard.children.as_slice()).unwrap_or_default();
+        children.iter().filter_map(|index| self.shards.get(index)).map(|child| child.facts.describe_as_child()).collect()
     }
 
     /// Finds a shard still in retention.

@@ -1,11 +1,16 @@
 //! Making, deleting, describing and listing streams.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{
     Config, CreateStream, ListStreams, Model, ServiceError, ServiceErrorCode, StreamMode, StreamSummary, StreamsPage,
     change::Change,
+    encryption::Encryption,
     get_records::check_range,
     list_shards::check_token_age,
+    settings::check_max_record_bytes,
     stream::{Context, Lifecycle, Stream, StreamFacts},
+    tags::check_new_tags,
     token::{Kind, Reader, Writer},
 };
 use crate::{
@@ -42,11 +47,8 @@ impl Model {
                 return Err(ServiceError::new(ServiceErrorCode::Validation, "ShardCount must not be given for on-demand streams."));
             }
         };
-        let max_record_bytes = input.max_record_bytes();
-        if !(limits::RECORD_DEFAULT_MAX_BYTES..=limits::RECORD_MAX_BYTES).contains(&max_record_bytes) {
-            let kib = max_record_bytes / 1024;
-            return Err(ServiceError::validation(kib, "maxRecordSizeInKiB", "Member must have value between 1024 and 10240"));
-        }
+        let max_record_bytes = check_max_record_bytes(input.max_record_bytes())?;
+        check_new_tags(&input.tags)?;
         self.settle_all(now);
         if self.streams.contains_key(&input.name) {
             let message = format!("Stream {} under account {} already exists.", input.name, self.config.account_id);
@@ -54,7 +56,8 @@ impl Model {
         }
         let in_use = self.open_shards();
         let arn = arn(&self.config, &input.name).map_err(|error| ServiceError::invalid(error.to_string()))?;
-        let mut cx = Context { now, config: &self.config, randomness: &self.randomness, journal: &mut self.journal };
+        let Self { config, randomness, journal, woken, .. } = self;
+        let mut cx = Context { now, config, randomness, journal, woken };
         cx.check_shard_limit(in_use, shard_count)?;
         let facts = StreamFacts {
             name: input.name.clone(),
@@ -67,6 +70,12 @@ impl Model {
             next_shard: 0,
             next_place: 1,
             scalings: Vec::new(),
+            mode_updates: Vec::new(),
+            encryption: Encryption::default(),
+            metrics: BTreeSet::new(),
+            tags: input.tags.clone(),
+            policy: None,
+            consumers: BTreeMap::new(),
         };
         let mut stream = Stream::new(&mut cx, facts, shard_count);
         stream.settle(&mut cx);
@@ -130,9 +139,9 @@ impl Model {
     }
 
     /// Takes the steps that are due in every stream.
-    fn settle_all(&mut self, now: Timestamp) {
-        let Self { config, randomness, journal, streams } = self;
-        let mut cx = Context { now, config, randomness, journal };
+    pub(super) fn settle_all(&mut self, now: Timestamp) {
+        let Self { config, randomness, journal, woken, streams, .. } = self;
+        let mut cx = Context { now, config, randomness, journal, woken };
         streams.retain(|name, stream| {
             let stays = stream.settle(&mut cx);
             if !stays {

@@ -36,6 +36,17 @@ impl Budget {
         })
     }
 
+    /// When something is left again, at the earliest now.
+    pub(super) fn opens_at(&self, now: Timestamp, per_second: Option<u64>) -> Timestamp {
+        match per_second {
+            Some(rate) if !self.has_room(now, per_second) => {
+                let lasts = WINDOW.max(Duration::from_millis(self.used.saturating_mul(1000) / rate.max(1)));
+                self.began.plus(lasts)
+            }
+            Some(_) | None => now,
+        }
+    }
+
     /// Counts a use.
     pub(super) fn charge(&mut self, now: Timestamp, amount: u64, per_second: Option<u64>) {
         let Some(rate) = per_second else { return };
@@ -80,8 +91,10 @@ mod tests {
         budget.charge(at(0), 10 * MIB, rate);
         for closed in [0, 1, 1000, 4999] {
             assert!(!budget.has_room(at(closed), rate), "{closed}");
+            assert_eq!(budget.opens_at(at(closed), rate), at(5000));
         }
         assert!(budget.has_room(at(5000), rate));
+        assert_eq!(budget.opens_at(at(5001), rate), at(5001));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(super) enum Kind {
     ShardIterator = 1,
     ShardPage = 2,
     StreamPage = 3,
+    ConsumerPage = 4,
 }
 
 const CHECKSUM_BYTES: usize = 8;

@@ -2,19 +2,39 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::protocol::Protocol;
 use crate::local::{ServiceError, ServiceErrorCode};
 
 /// An error answer: HTTP status, the error's name and its text.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) status: u16,
-    pub(super) code: &'static str,
+    pub(super) code: Cow<'static, str>,
     pub(super) message: Cow<'static, str>,
 }
 
 impl Fault {
-    pub(super) fn new(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into() }
+    pub(super) fn new(status: u16, code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code: code.into(), message: message.into() }
+    }
+
+    /// An error that a fault rule asked for.
+    pub(super) fn injected(status: u16, code: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(status, code, "A fault rule of the local server asked for this.")
+    }
+
+    /// The error as a body.
+    pub(super) fn body(&self, protocol: Protocol) -> Bytes {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            #[serde(rename = "__type")]
+            code: &'a str,
+            message: &'a str,
+        }
+        protocol.encode(&Body { code: &self.code, message: &self.message }).unwrap_or_default()
     }
 
     /// The body is no JSON or CBOR, or a member has the wrong type.
@@ -41,6 +61,6 @@ impl Fault {
 
 impl From<ServiceError> for Fault {
     fn from(error: ServiceError) -> Self {
-        Self { status: error.code.http_status(), code: error.code.as_str(), message: error.message }
+        Self { status: error.code.http_status(), code: Cow::Borrowed(error.code.as_str()), message: error.message }
     }
 }

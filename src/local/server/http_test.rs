@@ -8,7 +8,7 @@ fn endpoint() -> Endpoint {
     let clock = std::sync::Arc::new(crate::clock::SystemClock);
     let kinesis = LocalKinesis::new(Config::default(), clock, Randomness::seeded(7));
     kinesis.create_stream(&CreateStream::provisioned("clicks".parse().expect("valid"), 1)).expect("created");
-    Endpoint::new(kinesis, Randomness::seeded(1))
+    Endpoint::new(kinesis, Randomness::seeded(1), Faults::default(), CancellationToken::new())
 }
 
 struct Ask {
@@ -42,7 +42,7 @@ impl Ask {
     }
 }
 
-fn text(response: Response<Full<Bytes>>) -> String {
+fn text(response: Response<Body>) -> String {
     let body = response.into_body().collect().now_or_never().expect("in memory").expect("in memory").to_bytes();
     String::from_utf8_lossy(&body).into_owned()
 }
@@ -123,6 +123,17 @@ fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
         "ExclusiveStartShardId",
         "SequenceNumberForOrdering",
         "StreamCreationTimestamp",
+        "ConsumerARN",
+        "ConsumerName",
+        "ResourceARN",
+        "StartingPosition",
+        "Tags",
+        "TagKeys",
+        "KeyId",
+        "EncryptionType",
+        "ShardLevelMetrics",
+        "MaxRecordSizeInKiB",
+        "Policy",
     ]);
     let values = prop_oneof![
         Just("\"clicks\"".to_owned()),
@@ -132,6 +143,12 @@ fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
         Just("\"UNIFORM_SCALING\"".to_owned()),
         Just("{\"Type\":\"AT_TIMESTAMP\",\"Timestamp\":1e300}".to_owned()),
         Just("[{\"Data\":\"aGVsbG8=\",\"PartitionKey\":\"k\",\"ExplicitHashKey\":\"0\"}]".to_owned()),
+        Just("\"arn:aws:kinesis:us-east-1:123456789012:stream/clicks\"".to_owned()),
+        Just("\"arn:aws:kinesis:us-east-1:123456789012:stream/clicks/consumer/app:1795262400\"".to_owned()),
+        Just("{\"Type\":\"LATEST\"}".to_owned()),
+        Just("{\"k\":\"v\"}".to_owned()),
+        Just("[\"ALL\"]".to_owned()),
+        Just("\"KMS\"".to_owned()),
         Just("null".to_owned()),
         any::<i64>().prop_map(|n| n.to_string()),
         any::<f64>().prop_filter("JSON has no such numbers", |n| n.is_finite()).prop_map(|n| format!("{n:e}")),

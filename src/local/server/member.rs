@@ -2,13 +2,18 @@
 
 use super::fault::Fault;
 use crate::{
-    stream::StreamReference,
-    types::{SequenceNumber, ShardId, StreamArn, StreamName},
+    local::{ConsumerArn, ConsumerReference, ResourceArn},
+    stream::{ShardPosition, StreamReference},
+    types::{SequenceNumber, ShardId, StreamArn, StreamName, Timestamp},
 };
 
 const NAME_PATTERN: &str = "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+";
 const NUMBER_PATTERN: &str = "Member must satisfy regular expression pattern: 0|([1-9]\\d{0,128})";
 const HASH_KEY_PATTERN: &str = "Member must satisfy regular expression pattern: 0|([1-9]\\d{0,38})";
+const CONSUMER_ARN_PATTERN: &str = "Member must satisfy regular expression pattern: ^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/[a-zA-Z0-9_.-]+:[0-9]+";
+const RESOURCE_ARN_PATTERN: &str = "Member must satisfy regular expression pattern: arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+";
+const POSITIONS: &str =
+    "Member must satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]";
 const TOO_LONG: &str = "Member must have length less than or equal to 128";
 const TOO_SHORT: &str = "Member must have length greater than or equal to 1";
 
@@ -53,6 +58,56 @@ fn name_fault(value: &str, member: &str) -> Fault {
         0 => Fault::validation("", member, TOO_SHORT),
         1..=128 => Fault::validation(value, member, NAME_PATTERN),
         _ => Fault::validation(value, member, TOO_LONG),
+    }
+}
+
+pub(super) fn consumer_arn(arn: Option<String>) -> Result<ConsumerArn, Fault> {
+    let arn = required(arn, "consumerARN")?;
+    arn.parse().map_err(|_| Fault::validation(&arn, "consumerARN", CONSUMER_ARN_PATTERN))
+}
+
+/// What `ConsumerARN`, or `StreamARN` and `ConsumerName`, say; all three must agree.
+pub(super) fn consumer(arn: Option<String>, stream_arn: Option<String>, name: Option<String>) -> Result<ConsumerReference, Fault> {
+    let Some(text) = arn else {
+        let missing = || Fault::invalid_argument("Either ConsumerARN, or StreamARN and ConsumerName, must be given.");
+        let name = name.ok_or_else(missing)?;
+        return Ok(ConsumerReference::Name { stream: stream_if_any(None, stream_arn)?.ok_or_else(missing)?, name });
+    };
+    let arn = consumer_arn(Some(text))?;
+    let same_stream = stream_arn.is_none_or(|stream| stream == arn.stream().as_str());
+    if !same_stream || name.is_some_and(|name| name != arn.name()) {
+        return Err(Fault::invalid_argument(format!("ConsumerARN {arn} does not match StreamARN and ConsumerName.")));
+    }
+    Ok(ConsumerReference::Arn(arn))
+}
+
+pub(super) fn resource(arn: Option<String>) -> Result<ResourceArn, Fault> {
+    let arn = required(arn, "resourceARN")?;
+    arn.parse().map_err(|_| Fault::validation(&arn, "resourceARN", RESOURCE_ARN_PATTERN))
+}
+
+/// Where to read from; `member` names the type of the position.
+pub(super) fn position(
+    name: Option<String>,
+    member: &str,
+    number: Option<&str>,
+    timestamp: Option<Timestamp>,
+) -> Result<ShardPosition, Fault> {
+    let name = required(name, member)?;
+    let number = || match number {
+        Some(number) => sequence_number(number, "startingSequenceNumber"),
+        None => Err(Fault::invalid_argument(format!("Must either specify StartingSequenceNumber or a type other than {name}."))),
+    };
+    match name.as_str() {
+        "TRIM_HORIZON" => Ok(ShardPosition::TrimHorizon),
+        "LATEST" => Ok(ShardPosition::Latest),
+        "AT_SEQUENCE_NUMBER" => Ok(ShardPosition::AtSequenceNumber(number()?)),
+        "AFTER_SEQUENCE_NUMBER" => Ok(ShardPosition::AfterSequenceNumber(number()?)),
+        "AT_TIMESTAMP" => match timestamp {
+            Some(at) => Ok(ShardPosition::AtTimestamp(at)),
+            None => Err(Fault::invalid_argument("Must specify Timestamp for a position of type AT_TIMESTAMP.")),
+        },
+        other => Err(Fault::validation(other, member, POSITIONS)),
     }
 }
 

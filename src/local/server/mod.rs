@@ -5,16 +5,22 @@
 //! signature is accepted; a request without one is refused as the service refuses it.
 //!
 //! ```text
-//! connection ─ http.rs: method, target, signature, size ─ operations/: table of names ─┬─ streams.rs
-//!                  │                                                                    ├─ shards.rs
-//!                  └─ protocol.rs: body to input, output to body (JSON, CBOR)           └─ records.rs ─ LocalKinesis
+//! connection ─ http.rs: method, target, signature, size ─ operations/: table of names ─── one file per group ─ LocalKinesis
+//!                  ├─ protocol.rs: body to input, output to body (JSON, CBOR)
+//!                  ├─ subscription.rs: events as they come, in the framing of event_stream.rs
+//!                  └─ faults/: what goes wrong on demand; admin.rs: over HTTP
 //! ```
 
+mod admin;
+mod connection;
+mod event_stream;
 mod fault;
+mod faults;
 mod http;
 mod member;
 mod operations;
 mod protocol;
+mod subscription;
 
 use std::{
     fmt::{Debug, Formatter},
@@ -35,7 +41,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::http::Endpoint;
+pub use self::faults::{ActiveFault, FaultKind, FaultRule, Faults};
+use self::{connection::Connection, http::Endpoint};
 use super::LocalKinesis;
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -56,6 +63,7 @@ const MAX_CONCURRENT_STREAMS: u32 = 1000;
 pub struct LocalServer {
     local_addr: SocketAddr,
     stopping: CancellationToken,
+    faults: Faults,
     accept: Task<()>,
 }
 
@@ -80,15 +88,22 @@ impl LocalServer {
         let listener = TcpListener::bind(addr).await.map_err(|e| cannot_listen(addr, e))?;
         let local_addr = listener.local_addr().map_err(|e| cannot_listen(addr, e))?;
         let stopping = CancellationToken::new();
-        let endpoint = Arc::new(Endpoint::new(kinesis, randomness));
+        let faults = Faults::default();
+        let endpoint = Arc::new(Endpoint::new(kinesis, randomness, faults.clone(), stopping.clone()));
         let accept = spawner.spawn("local-server", accept(listener, endpoint, stopping.clone()));
-        Ok(Self { local_addr, stopping, accept })
+        Ok(Self { local_addr, stopping, faults, accept })
     }
 
     /// Where it listens.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Its fault rules; the admin endpoint changes the same.
+    #[must_use]
+    pub const fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// What to set as `AWS_ENDPOINT_URL_KINESIS`, such as `http://127.0.0.1:4567`.
@@ -157,18 +172,26 @@ async fn serve(socket: TcpStream, endpoint: Arc<Endpoint>, stopping: Cancellatio
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_CONCURRENT_STREAMS);
+    let connection = Connection::default();
+    let wire = TokioIo::new(connection.wire(socket));
+    let of_requests = connection.clone();
     let service = service_fn(move |request| {
-        let endpoint = Arc::clone(&endpoint);
-        async move { endpoint.answer(request).await }
+        let (endpoint, connection) = (Arc::clone(&endpoint), of_requests.clone());
+        async move { endpoint.answer(request, &connection).await }
     });
-    let connection = builder.serve_connection(TokioIo::new(socket), service);
-    tokio::pin!(connection);
+    let exchange = builder.serve_connection(wire, service);
+    tokio::pin!(exchange);
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
+        () = connection.broken() => return,
+        ended = exchange.as_mut() => ended,
         () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            exchange.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                () = connection.broken() => return,
+                ended = exchange => ended,
+            }
         }
     };
     if let Err(error) = ended {

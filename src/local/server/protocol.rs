@@ -41,6 +41,14 @@ impl Protocol {
         }
     }
 
+    /// An object without members.
+    pub(super) const fn empty(self) -> &'static [u8] {
+        match self {
+            Self::Json => b"{}",
+            Self::Cbor => b"\xa0",
+        }
+    }
+
     /// Reads an input. The messages of the parsers name members and offsets, and no content.
     pub(super) fn decode<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, Fault> {
         match self {

@@ -22,7 +22,7 @@ use super::{
 use crate::types::{HashKeyRange, PartitionKey, Record, RecordParts, hash_key};
 
 /// What an aggregate begins with.
-pub(crate) const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
+pub const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
 /// Length of the digest at the end.
 const DIGEST_BYTES: usize = 16;
 

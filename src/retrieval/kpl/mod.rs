@@ -25,6 +25,7 @@
 //! | key of a record missing or bad | as fetched | as fetched | quarantined | those before delivered, the rest filtered |
 //! | user record is an aggregate | delivered | delivered | delivered | delivered |
 //!
+//! A hash key beyond 2^128-1 is a bad key; for `KclCompatible`, as for KCL, it is one outside of the shard.
 //! "As fetched" is the record as it is on the wire, delivered once, not [aggregated](Record::is_aggregated).
 //! [`KplCounts`] tells what became of each: nothing vanishes uncounted.
 
@@ -36,10 +37,8 @@ mod quarantine;
 mod wire;
 
 pub use counts::KplCounts;
-pub use format::MAX_USER_RECORDS;
+pub use format::{MAGIC, MAX_USER_RECORDS};
 pub use quarantine::{Defect, Quarantine, QuarantineInput, QuarantineReason, Quarantined};
-
-pub(crate) use format::MAGIC;
 
 use format::{Aggregate, UserRecord};
 

@@ -1,23 +1,21 @@
 //! Records: put, iterate, get.
 
-use std::io::Write as _;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
     super::{
         fault::Fault,
-        member::{count, hash_key, required, sequence_number, shard_id, stream, stream_if_any},
-        protocol::{Blob, BlobRef, Moment, Protocol, push_json_blob, push_json_str},
+        member::{count, hash_key, position, required, sequence_number, shard_id, stream, stream_if_any},
+        protocol::{Blob, Moment},
     },
     Call,
-    shards::HashKeyRangeOutput,
+    batch::{Batch, Next},
 };
 use crate::{
     local::{PutEntry, PutOutcome},
-    stream::{RecordsPage, ShardIterator, ShardPosition},
-    types::{ChildShard, EncryptionType, Record},
+    stream::ShardIterator,
+    types::EncryptionType,
 };
 
 /// Characters of a partition key (PutRecord).
@@ -55,6 +53,8 @@ struct PutRecordInput {
 struct PutRecordOutput {
     shard_id: String,
     sequence_number: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_type: Option<&'static str>,
 }
 
 pub(super) fn put_record(call: &Call<'_>) -> Result<Bytes, Fault> {
@@ -63,7 +63,11 @@ pub(super) fn put_record(call: &Call<'_>) -> Result<Bytes, Fault> {
     let entry = entry(input.data, input.partition_key, input.explicit_hash_key.as_deref())?;
     let after = input.sequence_number_for_ordering.map(|n| sequence_number(&n, "sequenceNumberForOrdering")).transpose()?;
     let receipt = call.kinesis.put_record(&stream, entry, after)?;
-    call.output(&PutRecordOutput { shard_id: receipt.shard_id.to_string(), sequence_number: receipt.sequence_number.to_string() })
+    call.output(&PutRecordOutput {
+        shard_id: receipt.shard_id.to_string(),
+        sequence_number: receipt.sequence_number.to_string(),
+        encryption_type: encryption(receipt.encryption_type),
+    })
 }
 
 #[derive(Deserialize)]
@@ -87,6 +91,8 @@ struct PutRecordsInput {
 #[serde(rename_all = "PascalCase")]
 struct PutRecordsOutput {
     failed_record_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_type: Option<&'static str>,
     records: Vec<PutRecordsResult>,
 }
 
@@ -126,6 +132,7 @@ pub(super) fn put_records(call: &Call<'_>) -> Result<Bytes, Fault> {
     let outcomes = call.kinesis.put_records(&stream, entries)?;
     call.output(&PutRecordsOutput {
         failed_record_count: outcomes.iter().filter(|outcome| outcome.is_err()).count(),
+        encryption_type: outcomes.iter().flatten().next().and_then(|receipt| encryption(receipt.encryption_type)),
         records: outcomes.into_iter().map(PutRecordsResult::from).collect(),
     })
 }
@@ -152,28 +159,8 @@ pub(super) fn get_shard_iterator(call: &Call<'_>) -> Result<Bytes, Fault> {
     let input: GetShardIteratorInput = call.input()?;
     let stream = stream(input.stream_name, input.stream_arn)?;
     let shard = shard_id(input.shard_id, "shardId")?;
-    let name = required(input.shard_iterator_type, "shardIteratorType")?;
-    let number = || match input.starting_sequence_number.as_deref() {
-        Some(number) => sequence_number(number, "startingSequenceNumber"),
-        None => Err(Fault::invalid_argument(format!("Must either specify StartingSequenceNumber or a type other than {name}."))),
-    };
-    let position = match name.as_str() {
-        "TRIM_HORIZON" => ShardPosition::TrimHorizon,
-        "LATEST" => ShardPosition::Latest,
-        "AT_SEQUENCE_NUMBER" => ShardPosition::AtSequenceNumber(number()?),
-        "AFTER_SEQUENCE_NUMBER" => ShardPosition::AfterSequenceNumber(number()?),
-        "AT_TIMESTAMP" => match input.timestamp {
-            Some(Moment(at)) => ShardPosition::AtTimestamp(at),
-            None => return Err(Fault::invalid_argument("Must specify Timestamp for a shard iterator of type AT_TIMESTAMP.")),
-        },
-        other => {
-            return Err(Fault::validation(
-                other,
-                "shardIteratorType",
-                "Member must satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]",
-            ));
-        }
-    };
+    let timestamp = input.timestamp.map(|Moment(at)| at);
+    let position = position(input.shard_iterator_type, "shardIteratorType", input.starting_sequence_number.as_deref(), timestamp)?;
     let ShardIterator(shard_iterator) = call.kinesis.get_shard_iterator(&stream, &shard, position)?;
     call.output(&GetShardIteratorOutput { shard_iterator })
 }
@@ -193,114 +180,20 @@ pub(super) fn get_records(call: &Call<'_>) -> Result<Bytes, Fault> {
     stream_if_any(None, input.stream_arn)?;
     let iterator = ShardIterator(required(input.shard_iterator, "shardIterator")?);
     let page = call.kinesis.get_records(&iterator, count(input.limit, "limit")?)?;
-    match call.protocol {
-        Protocol::Json => Ok(json(&page)),
-        Protocol::Cbor => call.output(&CborPage::from(&page)),
+    Batch {
+        records: &page.records,
+        millis_behind_latest: page.millis_behind_latest,
+        next: page.next_iterator.as_ref().map(|ShardIterator(next)| Next::ShardIterator(next.as_str())),
+        // The service sends children only with the answer that ends the shard.
+        child_shards: page.next_iterator.is_none().then_some(page.child_shards.as_slice()),
     }
+    .encode(call.protocol)
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ChildShardOutput {
-    shard_id: String,
-    parent_shards: Vec<String>,
-    hash_key_range: HashKeyRangeOutput,
-}
-
-impl From<&ChildShard> for ChildShardOutput {
-    fn from(child: &ChildShard) -> Self {
-        Self {
-            shard_id: child.id.to_string(),
-            parent_shards: child.parents.iter().map(ToString::to_string).collect(),
-            hash_key_range: child.hash_key_range.into(),
-        }
-    }
-}
-
-/// The service sends children only with the answer that ends the shard.
-fn children(page: &RecordsPage) -> Option<Vec<ChildShardOutput>> {
-    page.next_iterator.is_none().then(|| page.child_shards.iter().map(ChildShardOutput::from).collect())
-}
-
-/// Written by hand: an answer has up to 10,000 records, and each is touched once.
-fn json(page: &RecordsPage) -> Bytes {
-    const PER_RECORD: usize = 200;
-    let payloads: usize = page.records.iter().map(|r| r.size_bytes() * 4 / 3 + PER_RECORD).sum();
-    let mut body = Vec::with_capacity(payloads + 1024);
-    body.extend_from_slice(b"{\"Records\":[");
-    for (index, record) in page.records.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        write!(body, "{{\"SequenceNumber\":\"{}\",\"Data\":", record.sequence_number()).expect("memory takes every write");
-        push_json_blob(&mut body, record.data());
-        body.extend_from_slice(b",\"PartitionKey\":");
-        push_json_str(&mut body, record.partition_key());
-        if let Some(at) = record.approximate_arrival() {
-            write!(body, ",\"ApproximateArrivalTimestamp\":{at}").expect("memory takes every write");
-        }
-        if let Some(name) = encryption(record) {
-            write!(body, ",\"EncryptionType\":\"{name}\"").expect("memory takes every write");
-        }
-        body.push(b'}');
-    }
-    write!(body, "],\"MillisBehindLatest\":{}", page.millis_behind_latest).expect("memory takes every write");
-    if let Some(ShardIterator(next)) = &page.next_iterator {
-        body.extend_from_slice(b",\"NextShardIterator\":");
-        push_json_str(&mut body, next);
-    }
-    if let Some(children) = children(page) {
-        body.extend_from_slice(b",\"ChildShards\":");
-        serde_json::to_writer(&mut body, &children).expect("texts are written to memory without failure");
-    }
-    body.push(b'}');
-    body.into()
-}
-
-const fn encryption(record: &Record) -> Option<&'static str> {
-    match record.encryption_type() {
+/// The name of an encryption; the service says nothing of none.
+pub(super) const fn encryption(encryption: EncryptionType) -> Option<&'static str> {
+    match encryption {
         EncryptionType::None => None,
         EncryptionType::Kms => Some("KMS"),
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct CborPage<'a> {
-    records: Vec<CborRecord<'a>>,
-    millis_behind_latest: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_shard_iterator: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    child_shards: Option<Vec<ChildShardOutput>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct CborRecord<'a> {
-    sequence_number: String,
-    data: BlobRef<'a>,
-    partition_key: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    approximate_arrival_timestamp: Option<Moment>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encryption_type: Option<&'static str>,
-}
-
-impl<'a> From<&'a RecordsPage> for CborPage<'a> {
-    fn from(page: &'a RecordsPage) -> Self {
-        let records = page.records.iter().map(|record| CborRecord {
-            sequence_number: record.sequence_number().to_string(),
-            data: BlobRef(record.data()),
-            partition_key: record.partition_key(),
-            approximate_arrival_timestamp: record.approximate_arrival().map(Moment),
-            encryption_type: encryption(record),
-        });
-        Self {
-            records: records.collect(),
-            millis_behind_latest: page.millis_behind_latest,
-            next_shard_iterator: page.next_iterator.as_ref().map(|ShardIterator(next)| next.as_str()),
-            child_shards: children(page),
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! Streams: make, delete, describe, list, retention.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +18,17 @@ use crate::local::{CreateStream, ListStreams, StreamMode, StreamSummary};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct StreamModeDetails {
+pub(super) struct StreamModeDetails {
     stream_mode: String,
+}
+
+impl StreamModeDetails {
+    pub(super) fn mode(self) -> Result<StreamMode, Fault> {
+        [StreamMode::Provisioned, StreamMode::OnDemand].into_iter().find(|mode| mode.as_str() == self.stream_mode).ok_or_else(|| {
+            let constraint = "Member must satisfy enum value set: [PROVISIONED, ON_DEMAND]";
+            Fault::validation(self.stream_mode, "streamModeDetails.streamMode", constraint)
+        })
+    }
 }
 
 impl From<StreamMode> for StreamModeDetails {
@@ -34,24 +45,17 @@ struct CreateStreamInput {
     stream_mode_details: Option<StreamModeDetails>,
     #[serde(rename = "MaxRecordSizeInKiB")]
     max_record_size_in_kib: Option<i64>,
+    tags: Option<BTreeMap<String, String>>,
 }
 
 pub(super) fn create_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
     let input: CreateStreamInput = call.input()?;
     let name = stream_name(required(input.stream_name, "streamName")?)?;
-    let mode = match input.stream_mode_details.as_ref().map(|details| details.stream_mode.as_str()) {
-        None => StreamMode::Provisioned,
-        Some(mode) if mode == StreamMode::Provisioned.as_str() => StreamMode::Provisioned,
-        Some(mode) if mode == StreamMode::OnDemand.as_str() => StreamMode::OnDemand,
-        Some(mode) => {
-            let constraint = "Member must satisfy enum value set: [PROVISIONED, ON_DEMAND]";
-            return Err(Fault::validation(mode, "streamModeDetails.streamMode", constraint));
-        }
-    };
+    let mode = input.stream_mode_details.map_or(Ok(StreamMode::Provisioned), StreamModeDetails::mode)?;
     let max_record_kib = count(input.max_record_size_in_kib, "maxRecordSizeInKiB")?;
     let max_record_bytes = max_record_kib.map(|kib| usize::try_from(kib).unwrap_or(usize::MAX).saturating_mul(1024));
     let shard_count = count(input.shard_count, "shardCount")?;
-    call.kinesis.create_stream(&CreateStream { name, mode, shard_count, max_record_bytes })?;
+    call.kinesis.create_stream(&CreateStream { name, mode, shard_count, max_record_bytes, tags: input.tags.unwrap_or_default() })?;
     Ok(Bytes::new())
 }
 
@@ -101,10 +105,17 @@ pub(super) fn decrease_stream_retention_period(call: &Call<'_>) -> Result<Bytes,
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct EnhancedMetrics {
-    shard_level_metrics: [&'static str; 0],
+    shard_level_metrics: Vec<&'static str>,
 }
 
-const NO_METRICS: [EnhancedMetrics; 1] = [EnhancedMetrics { shard_level_metrics: [] }];
+/// The service answers a list of one.
+fn enhanced_monitoring(summary: &StreamSummary) -> [EnhancedMetrics; 1] {
+    [EnhancedMetrics { shard_level_metrics: summary.shard_level_metrics.iter().map(|metric| metric.as_str()).collect() }]
+}
+
+fn encryption_type(summary: &StreamSummary) -> &'static str {
+    if summary.encryption_key.is_some() { "KMS" } else { "NONE" }
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -124,6 +135,8 @@ struct StreamDescriptionSummary {
     stream_creation_timestamp: Moment,
     enhanced_monitoring: [EnhancedMetrics; 1],
     encryption_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
     open_shard_count: u32,
     consumer_count: u32,
     #[serde(rename = "MaxRecordSizeInKiB")]
@@ -133,6 +146,7 @@ struct StreamDescriptionSummary {
 pub(super) fn describe_stream_summary(call: &Call<'_>) -> Result<Bytes, Fault> {
     let input: StreamInput = call.input()?;
     let summary = call.kinesis.describe_stream_summary(&stream(input.stream_name, input.stream_arn)?)?;
+    let (monitoring, encryption) = (enhanced_monitoring(&summary), encryption_type(&summary));
     let description = summary.description;
     call.output(&DescribeStreamSummaryOutput {
         stream_description_summary: StreamDescriptionSummary {
@@ -142,10 +156,11 @@ pub(super) fn describe_stream_summary(call: &Call<'_>) -> Result<Bytes, Fault> {
             stream_mode_details: summary.mode.into(),
             retention_period_hours: description.retention_hours,
             stream_creation_timestamp: Moment(description.created),
-            enhanced_monitoring: NO_METRICS,
-            encryption_type: "NONE",
+            enhanced_monitoring: monitoring,
+            encryption_type: encryption,
+            key_id: summary.encryption_key,
             open_shard_count: description.open_shard_count,
-            consumer_count: 0,
+            consumer_count: summary.consumer_count,
             max_record_size_in_kib: summary.max_record_bytes / 1024,
         },
     })
@@ -181,6 +196,8 @@ struct StreamDescription {
     stream_creation_timestamp: Moment,
     enhanced_monitoring: [EnhancedMetrics; 1],
     encryption_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
 }
 
 pub(super) fn describe_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
@@ -188,6 +205,7 @@ pub(super) fn describe_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
     let stream = stream(input.stream_name, input.stream_arn)?;
     let start = input.exclusive_start_shard_id.map(|id| shard_id(Some(id), "exclusiveStartShardId")).transpose()?;
     let page = call.kinesis.describe_stream(&stream, start.as_ref(), count(input.limit, "limit")?)?;
+    let (monitoring, encryption) = (enhanced_monitoring(&page.summary), encryption_type(&page.summary));
     let description = page.summary.description;
     call.output(&DescribeStreamOutput {
         stream_description: StreamDescription {
@@ -199,8 +217,9 @@ pub(super) fn describe_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
             has_more_shards: page.has_more_shards,
             retention_period_hours: description.retention_hours,
             stream_creation_timestamp: Moment(description.created),
-            enhanced_monitoring: NO_METRICS,
-            encryption_type: "NONE",
+            enhanced_monitoring: monitoring,
+            encryption_type: encryption,
+            key_id: page.summary.encryption_key,
         },
     })
 }

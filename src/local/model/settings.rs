@@ -1,0 +1,78 @@
+//! UpdateStreamMode, UpdateMaxRecordSize and DescribeLimits.
+
+use super::{Model, ServiceError, StreamMode, encryption::count};
+use crate::{limits, stream::StreamReference, types::Timestamp};
+
+/// On-demand streams of an account, unless it asks for more.
+const ON_DEMAND_STREAMS: u32 = 50;
+/// Open shards of an account where the limit is lifted.
+const MANY_SHARDS: u32 = 1_000_000;
+
+/// What `DescribeLimits` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AccountLimits {
+    /// Open shards that the account may have.
+    pub shard_limit: u32,
+    /// Open shards that it has.
+    pub open_shard_count: u32,
+    /// On-demand streams that it has.
+    pub on_demand_stream_count: u32,
+    /// On-demand streams that it may have.
+    pub on_demand_stream_count_limit: u32,
+}
+
+impl Model {
+    /// `UpdateStreamMode`. The shards stay as they are.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded` at the third call of a day, `InvalidArgument` when the
+    /// stream has the mode already.
+    pub fn update_stream_mode(&mut self, now: Timestamp, stream: &StreamReference, mode: StreamMode) -> Result<(), ServiceError> {
+        self.on(now, stream, |stream, cx| {
+            stream.require_active(cx)?;
+            if stream.facts.mode == mode {
+                let message = format!("Stream {} is in the capacity mode {} already.", stream.facts.name, mode.as_str());
+                return Err(ServiceError::invalid(message));
+            }
+            count("UpdateStreamMode", &mut stream.facts.mode_updates, now, cx.config.limits.update_stream_mode_calls_per_day)?;
+            stream.facts.mode = mode;
+            stream.changed(cx);
+            Ok(())
+        })
+    }
+
+    /// `UpdateMaxRecordSize` to 1,024 to 10,240 KiB.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `Validation`.
+    pub fn update_max_record_size(&mut self, now: Timestamp, stream: &StreamReference, max_record_kib: u32) -> Result<(), ServiceError> {
+        let bytes = check_max_record_bytes((max_record_kib as usize).saturating_mul(1024))?;
+        self.on(now, stream, |stream, cx| {
+            stream.require_active(cx)?;
+            stream.facts.max_record_bytes = bytes;
+            stream.changed(cx);
+            Ok(())
+        })
+    }
+
+    /// `DescribeLimits`.
+    pub fn describe_limits(&mut self, now: Timestamp) -> AccountLimits {
+        self.settle_all(now);
+        let on_demand = self.streams.values().filter(|stream| stream.facts.mode == StreamMode::OnDemand).count();
+        AccountLimits {
+            shard_limit: self.config.limits.shards_per_account.unwrap_or(MANY_SHARDS),
+            open_shard_count: self.open_shards(),
+            on_demand_stream_count: u32::try_from(on_demand).unwrap_or(u32::MAX),
+            on_demand_stream_count_limit: ON_DEMAND_STREAMS,
+        }
+    }
+}
+
+/// Refuses a largest payload outside 1 to 10 MiB.
+pub(super) fn check_max_record_bytes(bytes: usize) -> Result<usize, ServiceError> {
+    if (limits::RECORD_DEFAULT_MAX_BYTES..=limits::RECORD_MAX_BYTES).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(ServiceError::validation(bytes / 1024, "maxRecordSizeInKiB", "Member must have value between 1024 and 10240"))
+}

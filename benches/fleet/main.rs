@@ -28,7 +28,7 @@ use futures::future::LocalBoxFuture;
 use report::Row;
 use rig::Result;
 
-/// A name and what measures it.
+/// A scenario and its name.
 type Scenario = (&'static str, fn() -> LocalBoxFuture<'static, Result<Vec<Row>>>);
 
 const SCENARIOS: [Scenario; 7] = [

@@ -30,6 +30,9 @@ use crate::{
 const PARALLEL_WRITES: usize = 32;
 /// Looks at a listing whose open shards leave a gap, as KCL's `HierarchicalShardSyncer` takes them.
 const LISTING_ATTEMPTS: u32 = 3;
+/// How far the clock that chose a moment to start at may run ahead of this machine's. A moment further ahead is a
+/// mistake, which is told.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Creation times of one stream may come out this much apart, by rounding on the way; a stream cannot be deleted and
 /// made again that fast.
 const SAME_CREATION: Duration = Duration::from_secs(1);
@@ -213,7 +216,7 @@ impl ShardSync {
         // Taken before the listing: what happens to the shards from here on is to be followed.
         let now = self.clock.now();
         if let InitialPosition::AtTimestamp(moment) = self.initial
-            && moment > now
+            && moment > now.plus(CLOCK_TOLERANCE)
         {
             return Err(Error::new(
                 ErrorKind::InvalidInput,

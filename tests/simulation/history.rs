@@ -25,7 +25,6 @@ pub(crate) struct Settings {
 /// One process.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    pub(crate) slot: u32,
     pub(crate) worker: WorkerId,
     /// Its lives in the table.
     pub(crate) instances: BTreeSet<InstanceId>,
@@ -112,9 +111,7 @@ impl ShardFacts {
 #[derive(Debug, Clone)]
 pub(crate) struct Tenure {
     pub(crate) node: NodeId,
-    pub(crate) owner: WorkerId,
     pub(crate) instance: InstanceId,
-    pub(crate) acquired: Duration,
     /// The position at acquisition.
     pub(crate) start: (Checkpoint, Option<Timestamp>),
     /// Index after the last record processed.
@@ -236,9 +233,8 @@ impl History {
 
     pub(crate) fn apply(&mut self, event: &Event) {
         match event {
-            Event::Booted { node, slot, worker } => {
+            Event::Booted { node, worker, .. } => {
                 let facts = Node {
-                    slot: *slot,
                     worker: worker.clone(),
                     instances: BTreeSet::new(),
                     running: true,
@@ -254,7 +250,9 @@ impl History {
             Event::Frozen { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (true, Some(now))),
             Event::Resumed { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (false, Some(now))),
             Event::StopAsked { node } => self.node(*node, |n, now| n.stop_asked = Some(now)),
-            Event::HeartbeatSent { node, version, stamp } => self.node(*node, |n, now| drop(n.sent.insert((*version, *stamp), now))),
+            Event::HeartbeatSent { node, version, stamp } => self.node(*node, |n, now| {
+                n.sent.insert((*version, *stamp), now);
+            }),
             Event::Healed => self.healed = Some(self.now),
             Event::Fault(_) | Event::Signalled { .. } => {}
             Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
@@ -279,7 +277,9 @@ impl History {
             Event::WorkerDeleted { node, worker, version } => {
                 self.workers.remove(worker);
                 // Who signs off believes in nothing any more.
-                self.node(*node, |n, _| drop(n.believes_since.remove(&version.instance)));
+                self.node(*node, |n, _| {
+                    n.believes_since.remove(&version.instance);
+                });
             }
             Event::LeaseSent { node, from, to } => self.lease_sent(*node, from, to),
             Event::LeaseCreated { node, lease } => self.lease_created(*node, lease),
@@ -359,12 +359,10 @@ impl History {
             tenure.over = Some(now);
             tenure.abandoned |= doubtful;
         }
-        if let Some((owner, instance)) = held(to) {
+        if let Some((_, instance)) = held(to) {
             let tenure = Tenure {
                 node,
-                owner,
                 instance,
-                acquired: now,
                 start: (to.checkpoint, to.start_at),
                 done_until: 0,
                 initialized: false,

@@ -220,7 +220,7 @@ fn fault(kind: usize, slot: u32, service: Service, span: Duration, pick: u64) ->
         0 => Fault::Crash { slot, down: span, same_name: odd },
         1 | 2 => Fault::Freeze { slot, span },
         3 => Fault::Stop { slot, down: span, same_name: odd },
-        4 if pick % 3 == 0 => Fault::RollingRestart { pause: span / 10 },
+        4 if pick.is_multiple_of(3) => Fault::RollingRestart { pause: span / 10 },
         4 => Fault::Crash { slot, down: span / 10, same_name: odd },
         5 => Fault::ScaleUp { by: 1 + (pick % 4) as u32, span: span * 2 },
         6 => {

@@ -87,7 +87,7 @@ impl Stage {
         let clock = TokioClock::starting_at(BASE);
         let config = Config {
             delays: Delays { update: plan.reshard_delay, ..Delays::default() },
-            quirks: Quirks { list_shards_lag: plan.list_shards_lag, empty_answers: plan.empty_answers, ..Quirks::default() },
+            quirks: Quirks { list_shards_lag: plan.list_shards_lag, empty_answers: plan.empty_answers },
             ..Config::default()
         };
         let kinesis = LocalKinesis::new(config, Arc::new(clock), Randomness::seeded(hash(plan.seed, &[0x571])));
@@ -202,7 +202,8 @@ impl Stage {
         .await;
         // Loads are still being measured, and each measurement may be worth a move; but not for ever.
         let quiet = self.plan.lease_duration * 2 + self.plan.checkpoint_interval;
-        let calm = |history: &crate::history::History| history.now.saturating_sub(history.last_take) >= quiet;
+        let since = self.world.now();
+        let calm = |history: &crate::history::History| history.now.saturating_sub(history.last_take.max(since)) >= quiet;
         self.until(quiet * 6 + Duration::from_secs(30), calm, |_| "leases still change hands".to_owned()).await;
         let takes = self.world.look(|history| history.takes);
         sleep(self.plan.lease_duration * 3).await;

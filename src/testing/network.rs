@@ -27,12 +27,6 @@ pub enum Operation {
     ListShards,
     ShardIterator,
     GetRecords,
-    RegisterStreamConsumer,
-    DescribeStreamConsumer,
-    DeregisterStreamConsumer,
-    SubscribeToShard,
-    /// An event of a subscription, on its way to the worker.
-    SubscriptionEvent,
     Initialize,
     Scan,
     GetLease,
@@ -44,6 +38,12 @@ pub enum Operation {
     Heartbeat,
     Signal,
     DeleteWorker,
+    RegisterStreamConsumer,
+    DescribeStreamConsumer,
+    DeregisterStreamConsumer,
+    SubscribeToShard,
+    /// An event of a subscription, on its way to the worker.
+    SubscriptionEvent,
 }
 
 impl Operation {

@@ -88,7 +88,9 @@ async fn answer_all(listener: tokio::net::TcpListener, code: &str, message: &str
     loop {
         let (mut connection, _) = listener.accept().await?;
         // The request fits the buffer, or is read as far as its answer needs.
-        connection.read(&mut [0; 16 * 1024]).await?;
+        if connection.read(&mut [0; 16 * 1024]).await? == 0 {
+            continue;
+        }
         let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.1\r\nconnection: close\r\n";
         let answer = format!("{head}x-amzn-errortype: {code}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         connection.write_all(answer.as_bytes()).await?;

@@ -9,7 +9,7 @@ use shardkeeper::{
 
 use crate::{
     check::{self, Evidence, Lineage, TableWatch},
-    rig::{Event, Fleet, LeaseTableKind, Load, LoadPlan, Result, Signal, What, WorkerSpec},
+    rig::{Event, Fleet, LeaseTableKind, Load, LoadPlan, Result, Signal, What, WorkerSpec, until},
 };
 
 const STREAM: &str = "clicks";
@@ -64,7 +64,7 @@ async fn scenario(mut fleet: Fleet, table: Arc<dyn LeaseTable>) -> Result {
     fleet.see_balance(4, &["c", "d"]).await?;
 
     let frozen = fleet.history()?.owned_by("c");
-    fleet.signal("c", Signal::STOP)?;
+    freeze(&mut fleet, "c").await?;
     fleet.see_balance(4, &["d"]).await?;
     fleet.split(&shard(3)).await?;
     fleet.see_balance(5, &["d"]).await?;
@@ -94,6 +94,28 @@ async fn scenario(mut fleet: Fleet, table: Arc<dyn LeaseTable>) -> Result {
     check::saw_enough(&watch, 8)?;
     let evidence = Evidence { put, history, parents: lineage(&fleet).await?, disturbed: disturbed(&mut fleet, &["a", "c"])?, table: watch };
     check::everything(&evidence)
+}
+
+/// Stops a worker, but not in the middle of a write into a SQLite file: it would keep the lock of the file, as any
+/// program that shares one, and the others could only wait until it goes on.
+async fn freeze(fleet: &mut Fleet, id: &str) -> Result {
+    let LeaseTableKind::Sqlite(file) = fleet.spec.table.clone() else {
+        return fleet.signal(id, Signal::STOP);
+    };
+    until("the worker is stopped outside of a write", || {
+        fleet.signal(id, Signal::STOP)?;
+        let probe = rusqlite::Connection::open(&file)?;
+        probe.busy_timeout(Duration::from_millis(500))?;
+        match probe.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
+            Ok(()) => Ok(Some(())),
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                fleet.signal(id, Signal::CONT)?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await
 }
 
 fn ended(history: &crate::rig::History, shard: &ShardId) -> bool {

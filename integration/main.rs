@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test --test integration                    # everything but what needs a network
 //! cargo test --test integration fleet              # by name
+//! KEEP=1 cargo test --test integration fleet       # leaves events and logs in the temporary directory
 //! INTEROP=1 cargo test --test integration interop  # installs other clients from their registries into temporary directories
 //! ```
 

@@ -28,7 +28,10 @@ use futures::future::LocalBoxFuture;
 use report::Row;
 use rig::Result;
 
-const SCENARIOS: [(&str, fn() -> LocalBoxFuture<'static, Result<Vec<Row>>>); 7] = [
+/// A scenario and its name.
+type Scenario = (&'static str, fn() -> LocalBoxFuture<'static, Result<Vec<Row>>>);
+
+const SCENARIOS: [Scenario; 7] = [
     ("crash", || Box::pin(failover::crash())),
     ("leave", || Box::pin(failover::leave())),
     ("join", || Box::pin(join::join())),
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(wanted: &[(&str, fn() -> LocalBoxFuture<'static, Result<Vec<Row>>>)], json: bool) -> Result {
+fn run(wanted: &[Scenario], json: bool) -> Result {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut out = std::io::stdout().lock();
     if !json {

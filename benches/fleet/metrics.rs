@@ -1,6 +1,8 @@
 //! What is read out of a history.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use shardkeeper::random::Randomness;
 
 use crate::rig::{Event, Fleet, History, PutRecord, Result, Tenure, What};
 
@@ -13,6 +15,9 @@ pub(crate) struct Move {
     pub(crate) at: i64,
     /// From the last batch of the old worker to the first of the new one.
     pub(crate) gap_ms: i64,
+    /// From the moment the old worker was asked to stop to the moment the new one had the lease: the pause without the
+    /// time between two polls. None after a crash.
+    pub(crate) hand_over_ms: Option<i64>,
 }
 
 /// All changes of worker with batches on both sides.
@@ -23,11 +28,22 @@ pub(crate) fn moves(history: &History) -> Vec<Move> {
         for pair in read.windows(2) {
             if pair[0].worker != pair[1].worker {
                 let (last, first) = (pair[0].batches[pair[0].batches.len() - 1].t, pair[1].batches[0].t);
-                found.push(Move { from: pair[0].worker.clone(), to: pair[1].worker.clone(), at: first, gap_ms: first - last });
+                found.push(Move {
+                    from: pair[0].worker.clone(),
+                    to: pair[1].worker.clone(),
+                    at: first,
+                    gap_ms: first - last,
+                    hand_over_ms: pair[0].shutdown_requested.map(|asked| pair[1].began - asked),
+                });
             }
         }
     }
     found
+}
+
+/// Waits for some part of a second, so that polls and signals are not in step from one repetition to the next.
+pub(crate) async fn any_phase() {
+    tokio::time::sleep(Duration::from_millis(Randomness::from_system().in_range(0..1000))).await;
 }
 
 /// Times between batches of one tenure: what a reader sees when nothing happens.

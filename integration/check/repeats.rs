@@ -20,7 +20,7 @@ pub(super) fn violations(evidence: &Evidence) -> Vec<String> {
 }
 
 fn clean_move(evidence: &Evidence, before: &Tenure, after: &Tenure) -> Option<String> {
-    let clean = before.shutdown_requested && !before.lost && !evidence.disturbed.contains(&before.worker);
+    let clean = before.shutdown_requested.is_some() && !before.lost && !evidence.disturbed.contains(&before.worker);
     let last = before.last_delivered()?;
     (clean && after.from < at(last)).then(|| {
         format!("P3: {} gave {} up cleanly at {last}, but {} began it after {}", before.worker, before.shard, after.worker, after.from)

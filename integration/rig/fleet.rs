@@ -27,7 +27,9 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts the server with a stream of `shards` shards, and no workers yet.
     pub(crate) async fn new(shards: u32, flags: &[&str], spec: impl FnOnce(&Path) -> WorkerSpec) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let mut dir = tempfile::tempdir()?;
+        // For whoever wants to know what happened: the directory's name is in the command line of each process.
+        dir.disable_cleanup(std::env::var_os("KEEP").is_some());
         let spec = spec(dir.path());
         let stream = format!("{}:{shards}", spec.stream);
         let mut all = vec!["--stream", stream.as_str()];
@@ -134,7 +136,7 @@ impl Fleet {
                     tenure.batches.len(),
                     tenure.checkpoints.last(),
                     tenure.shard_ended.is_some(),
-                    tenure.shutdown_requested,
+                    tenure.shutdown_requested.is_some(),
                     tenure.lost
                 );
             }

@@ -38,8 +38,8 @@ pub(crate) struct Tenure {
     pub(crate) checkpoints: Vec<Checkpoint>,
     /// When the end of the shard was told.
     pub(crate) shard_ended: Option<i64>,
-    /// It was asked to stop, and did.
-    pub(crate) shutdown_requested: bool,
+    /// When it was asked to stop, and had finished what was in hand.
+    pub(crate) shutdown_requested: Option<i64>,
     /// The worker was told that the lease is gone.
     pub(crate) lost: bool,
 }
@@ -82,7 +82,7 @@ impl History {
                     batches: Vec::new(),
                     checkpoints: Vec::new(),
                     shard_ended: None,
-                    shutdown_requested: false,
+                    shutdown_requested: None,
                     lost: false,
                 };
                 self.shards.entry(shard).or_default().push(tenure);
@@ -97,7 +97,7 @@ impl History {
             }
             What::Fenced { shard, token } | What::LeaseLost { shard, token } => self.tenure(shard, *token)?.lost = true,
             What::ShardEnded { shard, token } => self.tenure(shard, *token)?.shard_ended = Some(event.t),
-            What::ShutdownRequested { shard, token } => self.tenure(shard, *token)?.shutdown_requested = true,
+            What::ShutdownRequested { shard, token } => self.tenure(shard, *token)?.shutdown_requested = Some(event.t),
             What::Start | What::Running | What::Calls { .. } | What::Other => {}
         }
         Ok(())

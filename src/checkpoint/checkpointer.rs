@@ -80,14 +80,15 @@ impl Checkpointer {
         (Self::with_target(Target::Log(log.clone()), start), log)
     }
 
-    /// Checkpoints everything delivered: in `process_records`, the whole batch of the call. Without anything new it
-    /// writes nothing.
+    /// Checkpoints everything that is done: all batches for which `process_records` returned `Ok`, and within such a
+    /// call, the whole batch of the call. A batch whose call failed is not part of it. Without anything new it writes
+    /// nothing.
     ///
     /// # Errors
     /// `LeaseLost` when the shard has left this worker; another kind when the lease table could not be written in
     /// about a lease duration, then it is unknown whether it was.
     pub async fn checkpoint(&self) -> Result<()> {
-        let verdict = self.progress(|p| p.everything_delivered());
+        let verdict = self.progress(|p| p.everything_done());
         self.carry_out(verdict).await
     }
 
@@ -104,14 +105,14 @@ impl Checkpointer {
         self.carry_out(verdict).await
     }
 
-    /// First half of a two-phase checkpoint of everything delivered, with opaque `state` of the application. What
+    /// First half of a two-phase checkpoint of everything done, with opaque `state` of the application. What
     /// was prepared and not committed is given to whoever initializes the shard next, who can then finish or undo
     /// the work between the halves.
     ///
     /// # Errors
     /// As [`Checkpointer::checkpoint`].
     pub async fn prepare_checkpoint(&self, state: impl Into<Option<Bytes>> + Send) -> Result<PreparedCheckpoint> {
-        let at = match self.progress(|p| p.everything_delivered()) {
+        let at = match self.progress(|p| p.everything_done()) {
             Verdict::Write(checkpoint) => checkpoint,
             Verdict::Durable => self.durable(),
         };
@@ -187,6 +188,11 @@ impl Checkpointer {
     /// A batch goes to user code.
     pub(crate) fn deliver(&self, last: ExtendedSequenceNumber) {
         self.progress(|p| p.deliver(last));
+    }
+
+    /// User code has failed at the batch it was given.
+    pub(crate) fn refuse(&self) {
+        self.progress(Progress::refuse);
     }
 
     /// User code has returned `Ok` for a batch.

@@ -5,7 +5,7 @@
 //! by hand:              └───────────────── checkpoint(), checkpoint_at() ───────────────▶ durable
 //! ```
 //!
-//! [`progress`] decides, without I/O, what may be written; [`Checkpointer`] writes it through the held lease, whose
+//! `progress` decides, without I/O, what may be written; [`Checkpointer`] writes it through the held lease, whose
 //! counter fences the write; `automatic` writes what is acknowledged at an interval.
 
 mod automatic;

@@ -14,6 +14,9 @@ pub(super) struct Progress {
     acknowledged: Checkpoint,
     /// The last record handed to user code.
     delivered: Checkpoint,
+    /// The last record of the batch that user code has in hand. None between calls: a batch whose call failed is
+    /// delivered, and not done.
+    in_hand: Option<Checkpoint>,
     /// Two-phase checkpoints between their halves.
     prepared: u32,
 }
@@ -29,7 +32,7 @@ pub(super) enum Verdict {
 
 impl Progress {
     pub(super) const fn starting_at(checkpoint: Checkpoint) -> Self {
-        Self { durable: checkpoint, acknowledged: checkpoint, delivered: checkpoint, prepared: 0 }
+        Self { durable: checkpoint, acknowledged: checkpoint, delivered: checkpoint, in_hand: None, prepared: 0 }
     }
 
     pub(super) const fn durable(&self) -> Checkpoint {
@@ -43,6 +46,12 @@ impl Progress {
     /// A batch that ends with `last` goes to user code, for the first time or again.
     pub(super) fn deliver(&mut self, last: ExtendedSequenceNumber) {
         self.delivered = self.delivered.max(last.into());
+        self.in_hand = Some(last.into());
+    }
+
+    /// User code failed at the batch in hand.
+    pub(super) const fn refuse(&mut self) {
+        self.in_hand = None;
     }
 
     /// User code returned `Ok` for the batch that ends with `last`.
@@ -52,11 +61,12 @@ impl Progress {
     pub(super) fn acknowledge(&mut self, last: ExtendedSequenceNumber) {
         assert!(self.delivered >= last.into(), "only what was delivered can be acknowledged");
         self.acknowledged = self.acknowledged.max(last.into());
+        self.in_hand = None;
     }
 
-    /// Where a checkpoint of everything delivered is.
-    pub(super) fn everything_delivered(&self) -> Verdict {
-        self.verdict(self.delivered)
+    /// Where a checkpoint of everything done is: with the batch in hand, since only its call can ask for that.
+    pub(super) fn everything_done(&self) -> Verdict {
+        self.verdict(self.acknowledged.max(self.in_hand.unwrap_or(self.acknowledged)))
     }
 
     /// Checks a checkpoint that user code asks for.
@@ -117,7 +127,7 @@ mod tests {
     #[test]
     fn a_checkpoint_lies_between_the_last_one_and_what_was_delivered() {
         let mut progress = Progress::starting_at(Checkpoint::Sequence(at(10)));
-        assert_eq!(progress.everything_delivered(), Verdict::Durable, "nothing was delivered yet");
+        assert_eq!(progress.everything_done(), Verdict::Durable, "nothing was delivered yet");
         progress.deliver(at(20));
         assert_eq!(progress.validate(at(10)).expect("equal to the last"), Verdict::Durable);
         assert_eq!(progress.validate(at(11)).expect("within"), Verdict::Write(at(11).into()));
@@ -127,6 +137,18 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.message().contains(&at(value).to_string()) && error.message().contains(&at(bound).to_string()), "{error}");
         }
+    }
+
+    #[test]
+    fn a_batch_whose_call_failed_is_not_done() {
+        let mut progress = Progress::starting_at(Checkpoint::TrimHorizon);
+        progress.deliver(at(4));
+        assert_eq!(progress.everything_done(), Verdict::Write(at(4).into()), "the call under way may say so");
+        progress.acknowledge(at(4));
+        progress.deliver(at(8));
+        progress.refuse();
+        assert_eq!(progress.everything_done(), Verdict::Write(at(4).into()));
+        assert_eq!(progress.validate(at(6)).expect("what was done of it can be named"), Verdict::Write(at(6).into()));
     }
 
     #[test]
@@ -144,6 +166,7 @@ mod tests {
     enum Step {
         Deliver(u128),
         AcknowledgeLast,
+        Refuse,
         ByHand(u128),
         ByHandAll,
         Automatic,
@@ -153,6 +176,7 @@ mod tests {
         prop_oneof![
             (1u128..12).prop_map(Step::Deliver),
             Just(Step::AcknowledgeLast),
+            Just(Step::Refuse),
             (0u128..400).prop_map(Step::ByHand),
             Just(Step::ByHandAll),
             Just(Step::Automatic),
@@ -163,17 +187,23 @@ mod tests {
         #[test]
         fn checkpoints_never_move_back_nor_ahead_of_what_is_done(steps in prop::collection::vec(step(), 1..80), start in 0u128..20) {
             let mut progress = Progress::starting_at(Checkpoint::Sequence(at(start)));
-            let (mut tip, mut last_ok, mut by_hand) = (start, start, start);
+            let (mut tip, mut last_ok, mut by_hand, mut in_hand) = (start, start, start, false);
             for step in steps {
                 let before = progress.durable();
                 match step {
                     Step::Deliver(n) => {
                         tip += n;
+                        in_hand = true;
                         progress.deliver(at(tip));
                     }
                     Step::AcknowledgeLast => {
                         last_ok = tip;
+                        in_hand = false;
                         progress.acknowledge(at(tip));
+                    }
+                    Step::Refuse => {
+                        in_hand = false;
+                        progress.refuse();
                     }
                     Step::ByHand(n) => {
                         let verdict = progress.validate(at(n));
@@ -185,8 +215,8 @@ mod tests {
                         }
                     }
                     Step::ByHandAll => {
-                        if let Verdict::Write(checkpoint) = progress.everything_delivered() {
-                            by_hand = tip;
+                        if let Verdict::Write(checkpoint) = progress.everything_done() {
+                            by_hand = by_hand.max(if in_hand { tip } else { last_ok });
                             progress.written(checkpoint);
                         }
                     }

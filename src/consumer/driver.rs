@@ -21,6 +21,7 @@ use crate::{
     },
     retrieval::{
         Batch, Delivery, Gauge, RecordSource, Unreadable,
+        kpl::Deaggregator,
         polling::{Cursor, PollingSource, ShardReader},
     },
     retry::{Backoff, RetryConfig},
@@ -124,6 +125,9 @@ impl Driver {
             Call::Process => self.process().await,
             Call::ShardEnded => self.shard_ended().await,
         };
+        if call == Call::Process && !matches!(outcome, Some(Ok(()))) {
+            self.checkpointer.refuse();
+        }
         match outcome {
             None => {
                 tracing::warn!(call = call.name(), "user code did not return in time and was dropped");
@@ -184,6 +188,9 @@ impl Driver {
                     shard_id: self.lease.shard_id.clone(),
                     config: self.context.polling.clone(),
                     budget: self.context.budget.shard(),
+                    deaggregator: Deaggregator::new(self.context.unpacking.policy, self.lease.hash_key_range)
+                        .resuming_after(cursor.processed()),
+                    quarantine: self.context.unpacking.quarantine.clone(),
                     random: self.context.random.clone(),
                     gauge: self.gauge.clone(),
                     spawner: self.context.spawner.clone(),

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     processor::RecordProcessorFactory,
     random::Randomness,
-    retrieval::{ByteBudget, polling},
+    retrieval::{ByteBudget, Unpacking, polling},
     retry::RetryConfig,
     stream::{StreamClient, StreamReference},
     task::Spawner,
@@ -97,6 +97,7 @@ pub(crate) struct StreamContext {
     pub(crate) factory: Arc<dyn RecordProcessorFactory>,
     pub(crate) config: Config,
     pub(crate) polling: polling::Config,
+    pub(crate) unpacking: Unpacking,
     /// Shared by all shards of the worker.
     pub(crate) budget: ByteBudget,
     pub(crate) clock: SharedClock,

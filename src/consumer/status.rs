@@ -12,7 +12,7 @@ use crate::{
     checkpoint::Checkpointer,
     clock::SharedClock,
     lease::{Lease, LeaseKey},
-    retrieval::Gauge,
+    retrieval::{Gauge, kpl::KplCounts},
     types::{Checkpoint, ShardId, Timestamp},
 };
 
@@ -115,6 +115,8 @@ pub struct ShardStatus {
     pub failed_calls: u64,
     /// Reads that were throttled.
     pub throttled_calls: u64,
+    /// What became of the records that were fetched.
+    pub kpl: KplCounts,
     /// Why the shard stopped or cannot be read, if it did or cannot: also in the report of `run()`.
     pub failure: Option<String>,
 }
@@ -180,6 +182,7 @@ impl StatusCell {
                 records: cell.records,
                 failed_calls: cell.failed_calls,
                 throttled_calls: reading.throttled_calls,
+                kpl: reading.kpl,
                 failure: cell.failure.clone(),
             }
         })

@@ -12,6 +12,7 @@ mod control;
 mod fan_out;
 mod keeper;
 mod kinesis;
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only the store in a SQLite file asks what changed, and restores it"))]
 pub mod model;
 #[cfg(feature = "server")]
 pub mod server;

@@ -144,6 +144,13 @@ impl Reservation {
         self.bytes
     }
 
+    /// Divides it: the new one has `bytes` of it, or all.
+    pub(crate) fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { shard: self.shard.clone(), bytes }
+    }
+
     /// Corrects it to what was fetched indeed.
     pub(crate) fn resize(&mut self, bytes: u64) {
         if bytes > self.bytes {

@@ -1,7 +1,8 @@
 //! Reading one shard: batches of records in order, then the end of the shard.
 //!
-//! [`RecordSource`] is what the shard consumer sees. [`polling`] reads with `GetRecords`; a task per shard fetches ahead
-//! of processing, within the byte budget that all shards of the worker share ([`ByteBudget`]).
+//! `RecordSource` is what the shard consumer sees. [`polling`] reads with `GetRecords`; a task per shard fetches ahead
+//! of processing, within the byte budget that all shards of the worker share (`ByteBudget`). Between fetching and
+//! processing, aggregates of the Kinesis Producer Library are taken apart ([`kpl`]).
 
 use std::{
     fmt::Debug,
@@ -16,9 +17,12 @@ use crate::{
 };
 
 mod budget;
+pub mod kpl;
 pub mod polling;
+mod unpack;
 
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
+pub(crate) use unpack::{OpenPage, RECORD_OVERHEAD_BYTES, Unpacking};
 
 /// Records of one shard, from the checkpoint on: each once, in order.
 #[async_trait]
@@ -107,6 +111,8 @@ pub(crate) struct Reading {
     pub(crate) throttled_calls: u64,
     /// Why the last call failed.
     pub(crate) trouble: Option<String>,
+    /// What became of the records fetched.
+    pub(crate) kpl: kpl::KplCounts,
 }
 
 impl Gauge {
@@ -124,6 +130,10 @@ impl Gauge {
             r.throttled = false;
             r.trouble = None;
         });
+    }
+
+    pub(crate) fn taken_apart(&self, counts: &kpl::KplCounts) {
+        self.update(|r| r.kpl.add(counts));
     }
 
     pub(crate) fn throttled(&self) {

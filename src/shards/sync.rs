@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::future::try_join_all;
+use tokio::time::Instant;
 
 use super::{
     audit::{Audit, audit, uncovered},
@@ -29,9 +30,17 @@ use crate::{
 const PARALLEL_WRITES: usize = 32;
 /// Looks at a listing whose open shards leave a gap, as KCL's `HierarchicalShardSyncer` takes them.
 const LISTING_ATTEMPTS: u32 = 3;
+/// How far the clock that chose a moment to start at may run ahead of this machine's. A moment further ahead is a
+/// mistake, which is told.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Creation times of one stream may come out this much apart, by rounding on the way; a stream cannot be deleted and
 /// made again that fast.
 const SAME_CREATION: Duration = Duration::from_secs(1);
+
+/// How long the lease of a finished shard stays when nobody needs it any more. A create request for it that was delayed
+/// on its way, and repeated meanwhile, would make the row anew, and the shard would be read once more; so the row outlives
+/// any request. As KCL's `completedLeaseCleanupIntervalMillis`.
+const FINISHED_KEPT: Duration = Duration::from_secs(300);
 
 /// What a sync has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +63,8 @@ struct State {
     trimmed: BTreeSet<ShardId>,
     /// Children by parent, as last listed.
     children: BTreeMap<ShardId, BTreeSet<ShardId>>,
+    /// Since when leases are known to be needed no more.
+    deletable_since: BTreeMap<ShardId, Instant>,
     /// Where the readers of this stream began, should all of its rows be lost.
     begun: Option<Start>,
 }
@@ -137,15 +148,23 @@ impl ShardSync {
         self.repair(table, &leases, &listed, &description).await
     }
 
-    /// Deletes the leases of finished shards that nobody needs any more, and returns how many.
+    /// Deletes the leases of finished shards that nobody has needed for five minutes, and returns how many.
     ///
     /// # Errors
     /// Those of the table.
     pub(crate) async fn clean_up(&self, table: &dyn LeaseTable, scan: &TableScan) -> Result<usize> {
         let leases = self.own(scan);
         let gone = {
-            let state = self.state();
-            deletable(&leases, &state.children, &state.trimmed)
+            let now = Instant::now();
+            let state = &mut *self.state();
+            let mut gone = deletable(&leases, &state.children, &state.trimmed);
+            let known = std::mem::take(&mut state.deletable_since);
+            let since = |lease: &&Lease| (lease.shard_id.clone(), known.get(&lease.shard_id).copied().unwrap_or(now));
+            state.deletable_since = gone.iter().map(since).collect();
+            gone.retain(|lease| {
+                state.deletable_since.get(&lease.shard_id).is_some_and(|since| now.duration_since(*since) >= FINISHED_KEPT)
+            });
+            gone
         };
         let mut deleted = 0;
         for batch in gone.chunks(PARALLEL_WRITES) {
@@ -197,7 +216,7 @@ impl ShardSync {
         // Taken before the listing: what happens to the shards from here on is to be followed.
         let now = self.clock.now();
         if let InitialPosition::AtTimestamp(moment) = self.initial
-            && moment > now
+            && moment > now.plus(CLOCK_TOLERANCE)
         {
             return Err(Error::new(
                 ErrorKind::InvalidInput,

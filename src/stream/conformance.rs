@@ -1,4 +1,4 @@
-//! Cases that every [`StreamClient`] passes, and every wrapper of one.
+//! Cases that every [`StreamClient`](super::StreamClient) passes, and every wrapper of one.
 //!
 //! A case makes a stream of its own through a [`StreamControl`], calls the client, and panics where the stream breaks its
 //! contract. The cases of [`CASES`] take real time or virtual time, whichever the caller's runtime has; those of

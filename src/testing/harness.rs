@@ -160,9 +160,12 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
             cancelled: &self.cancelled,
             fencing_token: self.fencing_token,
         };
-        self.processor.process_records(input).await?;
-        self.checkpointer.acknowledge(last);
-        Ok(())
+        let outcome = self.processor.process_records(input).await;
+        match &outcome {
+            Ok(()) => self.checkpointer.acknowledge(last),
+            Err(_) => self.checkpointer.refuse(),
+        }
+        outcome
     }
 
     /// Calls `shard_ended`.

@@ -216,9 +216,11 @@ mod tests {
             sleep(Duration::from_secs(1)).await;
             start.elapsed()
         });
+        // It sets its timer before the process freezes.
+        sleep(Duration::from_millis(1)).await;
         process.freeze();
         process.freeze();
-        sleep(Duration::from_secs(5)).await;
+        sleep(Duration::from_millis(4_999)).await;
         process.resume();
         sleep(Duration::from_secs(5)).await;
         assert!(process.is_frozen());
@@ -245,8 +247,7 @@ mod tests {
             for task in &mut tasks {
                 task.join().await.expect("not killed");
             }
-            let seen = seen.lock().expect("not poisoned").clone();
-            seen
+            seen.lock().expect("not poisoned").clone()
         };
         let (a, b, c) = (order(1).await, order(1).await, order(2).await);
         assert_eq!(a, b);

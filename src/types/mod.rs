@@ -12,7 +12,7 @@ mod worker;
 pub use position::{Checkpoint, InitialPosition};
 pub use record::{EncryptionType, PartitionKey, Record, RecordParts};
 pub use sequence::{ExtendedSequenceNumber, SequenceNumber};
-pub use shard::{ChildShard, HashKeyRange, Shard, ShardId};
+pub use shard::{ChildShard, HashKeyRange, Shard, ShardId, hash_key};
 pub use stream::{StreamArn, StreamIdentifier, StreamName};
 pub use text::InvalidText;
 pub use timestamp::Timestamp;

@@ -1,5 +1,7 @@
 //! Shards: their ids, hash-key ranges and parents.
 
+use md5::{Digest, Md5};
+
 use super::{
     sequence::SequenceNumber,
     text::{InvalidText, check_name, text_id},
@@ -16,6 +18,14 @@ impl ShardId {
     pub fn from_index(index: u64) -> Self {
         Self::new(format!("shardId-{index:012}")).expect("digits make a valid id")
     }
+}
+
+/// The hash key of a partition key: its MD5 as a number, first byte highest.
+///
+/// See [PutRecord](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecord.html).
+#[must_use]
+pub fn hash_key(partition_key: &str) -> u128 {
+    u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
 /// Inclusive range of 128-bit hash keys that a shard takes, `0 ..= 2^128 - 1` for the only shard of a stream.

@@ -10,7 +10,10 @@ use crate::{
     lease::{LeaseTable, MemoryLeaseTable, coordinator},
     processor::RecordProcessorFactory,
     random::Randomness,
-    retrieval::polling,
+    retrieval::{
+        kpl::{self, Quarantine},
+        polling,
+    },
     stream::{StreamClient, StreamReference},
     task::Spawner,
     types::{InitialPosition, WorkerId},
@@ -28,6 +31,11 @@ pub struct Config {
     pub consumer: consumer::Config,
     /// How shards are polled.
     pub polling: polling::Config,
+    /// How records are taken apart that the Kinesis Producer Library has packed together; default
+    /// [`DeliverAll`](kpl::Policy::DeliverAll). `None` delivers them as they are on the wire. Switching it on or
+    /// off repeats at most one aggregate per shard; switching it off when the last checkpoint is the first of several
+    /// user records loses the others, so do that after a graceful stop. KCL always does as [`KclCompatible`](kpl::Policy::KclCompatible).
+    pub deaggregation: Option<kpl::Policy>,
     /// Bytes of records that the worker may hold fetched but unprocessed, over all its shards; default 64 MiB. A shard
     /// with nothing buffered may always fetch once.
     pub max_buffered_bytes: u64,
@@ -42,6 +50,7 @@ impl Default for Config {
             lease: coordinator::Config::default(),
             consumer: consumer::Config::default(),
             polling: polling::Config::default(),
+            deaggregation: Some(kpl::Policy::default()),
             max_buffered_bytes: 64 * 1024 * 1024,
             shard_sync_interval: std::time::Duration::from_secs(300),
         }
@@ -90,6 +99,7 @@ pub struct Worker {
     pub(super) client: Arc<dyn StreamClient>,
     pub(super) table: Arc<dyn LeaseTable>,
     pub(super) config: Config,
+    pub(super) quarantine: Option<Arc<dyn Quarantine>>,
     pub(super) clock: SharedClock,
     pub(super) random: Randomness,
     pub(super) spawner: Option<Spawner>,
@@ -121,6 +131,7 @@ impl Worker {
             table: None,
             worker_id: None,
             config: Config::default(),
+            quarantine: None,
             clock: Arc::new(SystemClock),
             random: None,
             spawner: None,
@@ -145,6 +156,7 @@ pub struct WorkerBuilder {
     table: Option<Arc<dyn LeaseTable>>,
     worker_id: Option<String>,
     config: Config,
+    quarantine: Option<Arc<dyn Quarantine>>,
     clock: SharedClock,
     random: Option<Randomness>,
     spawner: Option<Spawner>,
@@ -208,6 +220,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// Holds records back for `quarantine` to keep: aggregates that cannot be taken apart, and user records that belong
+    /// to another shard; see [`Policy::Quarantine`](kpl::Policy::Quarantine), which this sets.
+    pub fn quarantine(mut self, quarantine: impl Quarantine) -> Self {
+        self.quarantine = Some(Arc::new(quarantine));
+        self.config.deaggregation = Some(kpl::Policy::Quarantine);
+        self
+    }
+
     /// Changes any setting.
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
@@ -245,6 +265,12 @@ impl WorkerBuilder {
     /// `InvalidInput`, naming the value and the fix.
     pub fn build(self) -> Result<Worker> {
         self.config.validate()?;
+        if self.config.deaggregation == Some(kpl::Policy::Quarantine) && self.quarantine.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "deaggregation is quarantine and nothing keeps what it holds back: call quarantine(..) on the builder",
+            ));
+        }
         let mut streams: Vec<StreamReference> = Vec::new();
         for text in &self.streams {
             let reference = text.parse::<StreamReference>()?;
@@ -275,6 +301,7 @@ impl WorkerBuilder {
             client,
             table,
             config: self.config,
+            quarantine: self.quarantine,
             clock: self.clock,
             random,
             spawner: self.spawner,

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 
 use shardkeeper::{
-    lease::{Lease, WorkerRow, WorkerVersion},
+    lease::{Lease, Signal, WorkerRow, WorkerVersion},
     types::{Checkpoint, SequenceNumber, Shard, ShardId, Timestamp, WorkerId},
 };
 
@@ -211,6 +211,12 @@ pub(crate) enum Event {
         version: WorkerVersion,
         stamp: Timestamp,
     },
+    /// Signals were left in a worker's row.
+    Signalled {
+        node: NodeId,
+        to: WorkerId,
+        signals: Vec<Signal>,
+    },
     CallStarted {
         by: Served,
         call: Callback,
@@ -256,6 +262,10 @@ impl Display for Event {
             Self::WorkerRenewed { node, worker, version, .. } => write!(f, "{node} beat {worker} {}", version.heartbeat),
             Self::WorkerDeleted { node, worker, version } => write!(f, "{node} remove {worker} {}", version.instance),
             Self::HeartbeatSent { node, version, .. } => write!(f, "{node} send beat {}", version.heartbeat),
+            Self::Signalled { node, to, signals } => {
+                write!(f, "{node} signal to {to}:")?;
+                signals.iter().try_for_each(|signal| write!(f, " {}", signal.to_text()))
+            }
             Self::CallStarted { by, call } => write!(f, "{by} {call}"),
             Self::CallEnded { by, call, ending } => write!(f, "{by} {} {ending:?}", call.name()),
         }

@@ -33,7 +33,7 @@ use crate::{
     world::World,
 };
 
-/// Longer than any time limit of the worker, which must not rely on that of its clients.
+/// Time limit of the clients, as that of GetRecords on AWS. That of the table is of no account: the worker has its own.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Wall time of one node: off by a while, and jumping.
@@ -138,8 +138,8 @@ impl Fleet {
             0.0 => Process::new(),
             p => Process::shuffled(Randomness::seeded(hash(seed, &[1])), p),
         };
-        // LATEST is a moment of the first worker's clock, so that one has to be right.
-        let ahead = if plan.start == Start::Latest { 0 } else { (hash(seed, &[2]) % 600_000) as i64 - 300_000 };
+        // Where reading starts at a moment, that is one of the first worker's clock, which has to be right then.
+        let ahead = if plan.start != Start::TrimHorizon { 0 } else { (hash(seed, &[2]) % 600_000) as i64 - 300_000 };
         let clock = Arc::new(NodeClock { true_time: self.clock, ahead_millis: AtomicI64::new(ahead) });
         let worker = WorkerId::new(name)?;
 
@@ -160,7 +160,7 @@ impl Fleet {
             .initial_position(match plan.start {
                 Start::TrimHorizon => InitialPosition::TrimHorizon,
                 Start::Latest => InitialPosition::Latest,
-                Start::AtTimestamp => InitialPosition::AtTimestamp(crate::run::BASE),
+                Start::AtTimestamp => InitialPosition::AtTimestamp(crate::run::START_AT),
             })
             .lease_duration(plan.lease_duration)
             .configure(|config| {

@@ -25,7 +25,6 @@ pub(crate) struct Settings {
 /// One process.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    pub(crate) slot: u32,
     pub(crate) worker: WorkerId,
     /// Its lives in the table.
     pub(crate) instances: BTreeSet<InstanceId>,
@@ -71,6 +70,8 @@ pub(crate) struct Put {
 pub(crate) struct ShardFacts {
     pub(crate) parents: BTreeSet<ShardId>,
     pub(crate) closed: bool,
+    /// Whether a worker can know of it.
+    pub(crate) shown: bool,
     pub(crate) records: Vec<Put>,
     /// All records before this index are done, or came before the application.
     pub(crate) done_until: usize,
@@ -110,9 +111,7 @@ impl ShardFacts {
 #[derive(Debug, Clone)]
 pub(crate) struct Tenure {
     pub(crate) node: NodeId,
-    pub(crate) owner: WorkerId,
     pub(crate) instance: InstanceId,
-    pub(crate) acquired: Duration,
     /// The position at acquisition.
     pub(crate) start: (Checkpoint, Option<Timestamp>),
     /// Index after the last record processed.
@@ -123,6 +122,10 @@ pub(crate) struct Tenure {
     pub(crate) running: Option<(Callback, Duration)>,
     /// The last callback.
     pub(crate) finished: Option<&'static str>,
+    /// That was a `shard_ended` that failed, which may be repeated, and followed by the loss of the lease.
+    pub(crate) end_failed: bool,
+    /// User code did not return in time, and was left alone from then on.
+    pub(crate) abandoned: bool,
     /// When the first write was sent that would end it.
     pub(crate) surrendered: Option<Duration>,
     /// When another write took the lease away, or the end was applied.
@@ -230,9 +233,8 @@ impl History {
 
     pub(crate) fn apply(&mut self, event: &Event) {
         match event {
-            Event::Booted { node, slot, worker } => {
+            Event::Booted { node, worker, .. } => {
                 let facts = Node {
-                    slot: *slot,
                     worker: worker.clone(),
                     instances: BTreeSet::new(),
                     running: true,
@@ -248,14 +250,17 @@ impl History {
             Event::Frozen { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (true, Some(now))),
             Event::Resumed { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (false, Some(now))),
             Event::StopAsked { node } => self.node(*node, |n, now| n.stop_asked = Some(now)),
-            Event::HeartbeatSent { node, version, stamp } => self.node(*node, |n, now| drop(n.sent.insert((*version, *stamp), now))),
+            Event::HeartbeatSent { node, version, stamp } => self.node(*node, |n, now| {
+                n.sent.insert((*version, *stamp), now);
+            }),
             Event::Healed => self.healed = Some(self.now),
-            Event::Fault(_) => {}
+            Event::Fault(_) | Event::Signalled { .. } => {}
             Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
             Event::ShardSeen(shard) => {
                 let facts = self.shards.entry(shard.id.clone()).or_default();
                 facts.parents.extend(shard.parents.iter().cloned());
                 facts.closed |= !shard.is_open();
+                facts.shown = true;
             }
             Event::EndSeen { shard } => self.shards.entry(shard.clone()).or_default().closed = true,
             Event::WorkerPut { node, row } => {
@@ -272,7 +277,9 @@ impl History {
             Event::WorkerDeleted { node, worker, version } => {
                 self.workers.remove(worker);
                 // Who signs off believes in nothing any more.
-                self.node(*node, |n, _| drop(n.believes_since.remove(&version.instance)));
+                self.node(*node, |n, _| {
+                    n.believes_since.remove(&version.instance);
+                });
             }
             Event::LeaseSent { node, from, to } => self.lease_sent(*node, from, to),
             Event::LeaseCreated { node, lease } => self.lease_created(*node, lease),
@@ -316,7 +323,7 @@ impl History {
     }
 
     fn lease_sent(&mut self, node: NodeId, from: &Lease, to: &Lease) {
-        if !self.is_own(node, from) || (to.owner == from.owner && to.owner_instance == from.owner_instance) {
+        if !self.is_own(node, from) || (to.owner == from.owner && to.owner_instance.is_some()) {
             return;
         }
         let now = self.now;
@@ -340,23 +347,30 @@ impl History {
         if same {
             return;
         }
+        // User code is not called, not even for the last time, by a worker that had reason to doubt its leases.
+        let lease_duration = self.settings.lease_duration;
+        let doubtful = before.as_ref().and_then(held).is_some_and(|(owner, instance)| {
+            let holder = self.nodes.values().find(|node| node.worker == owner && node.instances.contains(&instance));
+            holder.and_then(|node| node.believes_until(instance, lease_duration)).is_none_or(|until| until < now + lease_duration / 5)
+        });
         if let Some(token) = self.current.remove(&to.shard_id)
             && let Some(tenure) = self.tenures.get_mut(&(to.shard_id.clone(), token))
         {
             tenure.over = Some(now);
+            tenure.abandoned |= doubtful;
         }
-        if let Some((owner, instance)) = held(to) {
+        if let Some((_, instance)) = held(to) {
             let tenure = Tenure {
                 node,
-                owner,
                 instance,
-                acquired: now,
                 start: (to.checkpoint, to.start_at),
                 done_until: 0,
                 initialized: false,
                 processor: None,
                 running: None,
                 finished: None,
+                end_failed: false,
+                abandoned: false,
                 surrendered: None,
                 over: None,
             };
@@ -373,10 +387,8 @@ impl History {
             return;
         };
         tenure.running = None;
-        if matches!(call, Callback::ShardEnded) && ending != Ending::Done {
-            // It is called again until it succeeds.
-            tenure.finished = None;
-        }
+        tenure.abandoned |= ending == Ending::Dropped;
+        tenure.end_failed = matches!(call, Callback::ShardEnded) && ending != Ending::Done;
         if ending != Ending::Done {
             return;
         }

@@ -36,7 +36,7 @@ fn plan(workers: u32, shards: u32) -> Plan {
 struct Convergence {
     /// All shards are held.
     held: Option<Duration>,
-    /// And the fullest worker has at most one more than the emptiest.
+    /// And evenly.
     even: Option<Duration>,
     takes: u64,
     wall: Duration,
@@ -62,11 +62,12 @@ async fn watch(workers: u32, shards: u32) -> (Option<Duration>, Option<Duration>
     let (mut held, mut even) = (None, None);
     while stage.world.now() < BOUND * 2 && even.is_none() {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let (leased, spread, orphans) =
-            stage.world.look(|history| (history.rows.len(), liveness::spread(history), liveness::orphans(history, Duration::ZERO).len()));
+        let (leased, uneven, orphans) = stage
+            .world
+            .look(|history| (history.rows.len(), liveness::is_uneven(history), liveness::orphans(history, Duration::ZERO).len()));
         if leased == shards as usize && orphans == 0 {
             held.get_or_insert(stage.world.now());
-            if spread <= 1 {
+            if !uneven {
                 even = Some(stage.world.now());
             }
         }

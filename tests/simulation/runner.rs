@@ -180,7 +180,7 @@ pub(crate) fn replay(seed: u64) -> ExitCode {
     let elapsed = stopwatch();
     let verdict = run::run(plan.clone(), true);
     let everything = std::env::var("TIMELINE").is_ok_and(|value| value == "all");
-    let noise = |line: &str| !everything && (line.contains(" beat ") || line.contains(" send "));
+    let noise = |line: &str| !everything && ([" beat ", " send ", " signal to "].iter().any(|kind| line.contains(kind)));
     verdict.lines.iter().filter(|line| !noise(line)).for_each(|line| println!("{line}"));
     println!("log hash {:016x}", verdict.hash);
     let failed = !verdict.violations.is_empty();

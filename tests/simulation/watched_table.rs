@@ -119,7 +119,9 @@ impl LeaseTable for WatchedTable {
     }
 
     async fn signal(&self, to: &WorkerId, signals: &[Signal]) -> Result<WriteOutcome> {
-        self.table.signal(to, signals).await
+        let outcome = self.table.signal(to, signals).await;
+        self.at_table(&outcome, || Event::Signalled { node: self.node, to: to.clone(), signals: signals.to_vec() });
+        outcome
     }
 
     async fn delete_worker(&self, id: &WorkerId, expected: WorkerVersion) -> Result<WriteOutcome> {

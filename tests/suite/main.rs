@@ -1,5 +1,6 @@
 //! The ordinary integration tests of the public API, one module per topic, in one binary.
 
+mod aggregates;
 mod documents;
 mod layering;
 mod lease_tables;

@@ -317,3 +317,19 @@ async fn by_hand_the_farewell_can_still_checkpoint() {
     rig.outcome().await;
     assert_eq!(rig.written(), [Written::Checkpoint(rig.position(9)), Written::Surrendered(None)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn by_hand_the_farewell_does_not_pass_a_batch_that_failed() {
+    let polling = crate::retrieval::polling::Config { max_records: 5, ..Default::default() };
+    let config = Config { checkpoint_interval: None, ..Config::default() };
+    let scripts = Scripts {
+        shutdown: script([Step::Checkpoint]),
+        process: script([Step::Accept].into_iter().chain([Step::Fail; 10])),
+        ..Scripts::default()
+    };
+    let mut rig = Setup { config, polling, scripts, ..Setup::default() }.start();
+    tokio::time::sleep(secs(600)).await;
+    rig.hand_over();
+    assert!(matches!(rig.outcome().await, ShardOutcome::Failed(_)));
+    assert_eq!(rig.written(), [Written::Checkpoint(rig.position(4)), Written::Surrendered(None)]);
+}

@@ -97,6 +97,21 @@ async fn a_shard_that_cannot_be_read_says_so_keeps_trying_and_recovers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_panics_is_called_again_after_the_last_record_delivered() {
+    let mut rig = Setup::default().start();
+    rig.until_processed(10).await;
+    rig.fail_reads([ErrorKind::Internal]);
+    tokio::time::sleep(secs(5)).await;
+    rig.put_many(10);
+    rig.fail_reads([ErrorKind::Internal, ErrorKind::Internal]);
+    rig.until_processed(20).await;
+    assert_eq!(rig.processed(), all(20));
+    assert_eq!(rig.status.snapshot().failure, None, "it has passed");
+    rig.hand_over();
+    assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_is_gone_is_never_taken_for_the_end_of_a_shard() {
     let mut rig = Setup::default().start();
     rig.until_processed(10).await;

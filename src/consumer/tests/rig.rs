@@ -24,7 +24,7 @@ use crate::{
         ShutdownRequestedInput,
     },
     random::Randomness,
-    retrieval::{ByteBudget, polling},
+    retrieval::{ByteBudget, Unpacking, polling},
     stream::{
         PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
     },
@@ -157,7 +157,7 @@ struct Peer {
     writes_take: Duration,
 }
 
-/// A client that fails as told, the next call first.
+/// A client that fails as told, the next call first; `Internal` panics.
 #[derive(Debug)]
 pub(super) struct Flaky {
     inner: LocalKinesis,
@@ -176,6 +176,8 @@ impl std::fmt::Display for Flaky {
 impl Flaky {
     fn fail(&self) -> Result<()> {
         match self.failures.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            // A bug in a client, which must not end more than the call.
+            Some(ErrorKind::Internal) => panic!("as told"),
             Some(kind) => Err(Error::new(kind, "as told")),
             None => Ok(()),
         }
@@ -213,6 +215,7 @@ pub(super) struct Setup {
     pub(super) scripts: Scripts,
     pub(super) config: Config,
     pub(super) polling: polling::Config,
+    pub(super) unpacking: Unpacking,
     pub(super) budget: ByteBudget,
     pub(super) records: u32,
     pub(super) record_bytes: usize,
@@ -226,6 +229,7 @@ impl Default for Setup {
             scripts: Scripts::default(),
             config: Config::default(),
             polling: polling::Config::default(),
+            unpacking: Unpacking::default(),
             budget: ByteBudget::new(64 * 1024 * 1024),
             records: 10,
             record_bytes: 0,
@@ -286,6 +290,7 @@ impl Setup {
             factory: Arc::new(log.factory_around(self.scripts)),
             config: self.config,
             polling: self.polling,
+            unpacking: self.unpacking,
             budget: self.budget,
             clock: Arc::clone(&clock),
             random: Randomness::seeded(11),

@@ -233,7 +233,7 @@ async fn children_are_read_on_by_the_parents_owner_and_wait_for_the_other_parent
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_merged_child_is_not_made_before_its_other_parent_has_a_lease() {
+async fn a_merged_child_waits_for_a_parent_that_has_no_lease_yet() {
     let table = table_with(1).await;
     let a = member(&table, "a", 1);
     until("taken", Duration::from_secs(2), || a.keys().len() == 1).await;
@@ -241,12 +241,17 @@ async fn a_merged_child_is_not_made_before_its_other_parent_has_a_lease() {
     let child = ChildShard { id: ShardId::from_index(6), parents: parents.to_vec(), hash_key_range: HashKeyRange::FULL };
     a.lease(&LeaseKey::of(&stream(), &parents[0])).end_shard(vec![child.clone()]).await.expect("held");
     let child_key = LeaseKey::of(&stream(), &child.id);
-    assert_eq!(table.get_lease(&child_key).await.expect("in memory"), None, "shard 5 is still to be read by the owner of its own parent");
+    until("child held", Duration::from_secs(1), || a.keys().contains(&child_key)).await;
+    let waiting = a.lease(&child_key);
+    let mut started = Spawner::current().spawn("child", async move { waiting.parents_finished(Duration::from_secs(1)).await });
+    // Shard 5 is itself still to be read: its lease is made when its own parent ends.
+    assert!(tokio::time::timeout(Duration::from_secs(60), started.join()).await.is_err(), "a missing parent is not a finished one");
     let other = Lease::new(&stream(), parents[1].clone(), Checkpoint::TrimHorizon);
     assert_eq!(table.create_lease(&other).await.expect("in memory"), WriteOutcome::Applied);
     until("taken", Duration::from_secs(5), || a.keys().contains(&other.key)).await;
+    assert!(tokio::time::timeout(Duration::from_secs(60), started.join()).await.is_err());
     a.lease(&other.key).end_shard(vec![child]).await.expect("held");
-    until("child held", Duration::from_secs(1), || a.keys().contains(&child_key)).await;
+    started.join().await.expect("no panic").expect("held");
 }
 
 #[tokio::test(start_paused = true)]

@@ -167,19 +167,19 @@ impl Housekeeping {
         let workers = &scan.workers;
         let index: BTreeMap<&WorkerId, usize> = workers.iter().enumerate().map(|(i, w)| (&w.id, i)).collect();
         let leases: Vec<&Lease> = scan.leases.iter().filter(|l| !l.checkpoint.is_shard_end()).collect();
-        self.forget_moves(&leases, &index, now);
 
         let owners: Vec<Option<usize>> = {
             let state = life.state();
             leases.iter().map(|lease| living_owner(lease, workers, &index, state.observer.lease_status(lease, now))).collect()
         };
+        self.forget_moves(&leases, &owners, &index, now);
         let planned: Vec<PlannedLease<'_>> = leases
             .iter()
             .zip(&owners)
             .map(|(lease, owner)| PlannedLease {
                 key: &lease.key,
                 owner: *owner,
-                load: lease.throughput_kbps,
+                load: measured_load(lease),
                 moving_to: self.moving.get(&lease.key).and_then(|m| index.get(&m.to).copied()),
                 // A lease on its way to its next owner is left in peace.
                 movable: lease.owner_instance.is_some(),
@@ -262,15 +262,24 @@ impl Housekeeping {
         Ok(())
     }
 
-    /// Drops moves that are done, void or overdue.
-    fn forget_moves(&mut self, leases: &[&Lease], index: &BTreeMap<&WorkerId, usize>, now: Instant) {
-        let rows: BTreeMap<&LeaseKey, &Lease> = leases.iter().map(|l| (&l.key, *l)).collect();
+    /// Drops moves that are done, void or overdue. One is void when either side of it is gone.
+    fn forget_moves(&mut self, leases: &[&Lease], owners: &[Option<usize>], index: &BTreeMap<&WorkerId, usize>, now: Instant) {
+        let owned: BTreeMap<&LeaseKey, &Lease> =
+            leases.iter().zip(owners).filter(|(_, owner)| owner.is_some()).map(|(l, _)| (&l.key, *l)).collect();
         self.moving.retain(|key, moving| {
-            rows.get(key).is_some_and(|lease| lease.owner_instance == Some(moving.from))
+            owned.get(key).is_some_and(|lease| lease.owner_instance == Some(moving.from))
                 && index.contains_key(&moving.to)
                 && now < moving.give_up
         });
     }
+}
+
+/// Measured loads below this, in KiB/s, count as equal: their noise is worth no move.
+const LOAD_FLOOR_KBPS: f64 = 1.0;
+
+/// What the planner is told of a lease's load.
+pub(super) fn measured_load(lease: &Lease) -> Option<f64> {
+    lease.throughput_kbps.map(|load| load.max(LOAD_FLOOR_KBPS))
 }
 
 /// The living worker that has the lease, or is about to accept it.

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     balance::{self, PlannedLease, PlannedWorker},
     held::{StopRequest, Tenure},
+    housekeeping::measured_load,
     life::Life,
 };
 use crate::{
@@ -71,7 +72,7 @@ impl Life {
             .filter_map(|lease| {
                 let owner = lease.owner.as_ref().and_then(|o| index.get(o).copied())?;
                 let mine = *workers[owner].id.as_str() == *self.me().as_str();
-                Some(PlannedLease { key: &lease.key, owner: Some(owner), load: lease.throughput_kbps, moving_to: None, movable: mine })
+                Some(PlannedLease { key: &lease.key, owner: Some(owner), load: measured_load(lease), moving_to: None, movable: mine })
             })
             .collect();
         let crew: Vec<PlannedWorker<'_>> = workers

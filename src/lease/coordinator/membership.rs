@@ -74,10 +74,10 @@ impl Outfit {
         Ok((Life::new(self.clone(), version, sent), scan))
     }
 
-    /// Watches the row of a worker with the same id for a lease duration: a dead predecessor keeps still, a living
-    /// namesake does not. Returns the version to replace, if the row is still there.
+    /// Watches the row of a worker with the same id until it has kept still for a lease duration: a dead predecessor
+    /// does, a living namesake does not. Returns the version to replace, if the row is still there.
     async fn outlive(&self, mut last: WorkerVersion) -> Result<Option<WorkerVersion>> {
-        let until = Instant::now() + self.config.lease_duration;
+        let mut until = Instant::now() + self.config.lease_duration;
         tracing::info!(worker_id = %self.me, wait = ?self.config.lease_duration, "a row with this worker id exists; watching whether it is alive");
         let mut moved = 0;
         while Instant::now() < until {
@@ -92,6 +92,8 @@ impl Outfit {
                 // One change can be a write of a dying predecessor that was still on its way.
                 moved += 1;
                 last = row.version;
+                // Whoever wrote it may be believing in it from now on.
+                until = Instant::now() + self.config.lease_duration;
             }
             if moved >= 2 {
                 return Err(Error::new(

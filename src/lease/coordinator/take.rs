@@ -104,16 +104,13 @@ impl Life {
             }
             match outfit.call(outfit.table.update_lease(&row, &next)).await {
                 Ok(WriteOutcome::Applied) => return self.hold(next).await,
-                Ok(WriteOutcome::Conflict) if !in_doubt => {
-                    tracing::debug!(worker_id = %self.me(), lease_key = %row.key, "another worker was first");
-                    return;
-                }
                 Err(error) if error.has_no_side_effects() && !in_doubt => {
                     if !retry_table(&error) {
                         tracing::warn!(worker_id = %self.me(), lease_key = %row.key, %error, "cannot take a lease");
                     }
                     return;
                 }
+                // A refusal may be the echo of the write's own success, when it was delivered twice.
                 _ => in_doubt = true,
             }
             backoff.wait().await;
@@ -121,7 +118,10 @@ impl Life {
                 // Ours or untouched: only a further write settles it, since an earlier one may still be on its way.
                 Ok(Some(found)) if found.is_held_by(self.me(), self.instance) || found.counter == row.counter => row = found,
                 // Whatever we sent can no longer be applied.
-                Ok(_) => return,
+                Ok(_) => {
+                    tracing::debug!(worker_id = %self.me(), lease_key = %row.key, "another worker was first");
+                    return;
+                }
                 Err(_) => {}
             }
         }

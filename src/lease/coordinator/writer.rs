@@ -91,7 +91,7 @@ impl LeaseWriter {
 
     async fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<()> {
         let load = self.measure_load();
-        self.write(self.life.outfit.config.lease_duration, move |row, id| {
+        self.write(Some(self.life.outfit.config.lease_duration), move |row, id| {
             let mut next = row.checkpointed(id, checkpoint);
             next.throughput_kbps = load.or(next.throughput_kbps);
             next
@@ -100,7 +100,7 @@ impl LeaseWriter {
     }
 
     async fn prepare(&mut self, pending: PendingCheckpoint) -> Result<()> {
-        self.write(self.life.outfit.config.lease_duration, move |row, id| row.prepared(id, pending.clone())).await
+        self.write(Some(self.life.outfit.config.lease_duration), move |row, id| row.prepared(id, pending.clone())).await
     }
 
     /// Load since the last measurement, averaged half and half with what the row says.
@@ -122,7 +122,9 @@ impl LeaseWriter {
         self.tenure.begin_surrender();
         let request = self.tenure.stop_request().unwrap_or(StopRequest::Release);
         let checkpoint = last.unwrap_or(self.current.checkpoint);
-        let limit = self.life.outfit.config.drain_timeout;
+        // Without a limit: a row that stays this worker's after its consumer has gone would be read by nobody, and
+        // taken by nobody while this worker lives. It ends with the life at the latest.
+        let limit = None;
         match request {
             StopRequest::HandOver { to } => {
                 self.write(limit, |row, id| row.handed_over(id, &to, checkpoint)).await?;
@@ -141,47 +143,30 @@ impl LeaseWriter {
 
     /// The children's rows are made before the parent's end is written: whoever sees the end can rely on them.
     async fn end_shard(&mut self, children: &[ChildShard]) -> Result<()> {
-        let mut gained = Vec::new();
-        let mut waiting = Vec::new();
-        let mut later = 0;
+        let mut made = Vec::new();
+        let mut any_free = false;
         for child in children {
-            if !self.other_parents_have_leases(child).await? {
-                // That parent is still to be read itself. Its last owner makes the child's lease: were it made now, the
-                // missing row would pass for one that is finished and cleaned up.
-                later += 1;
-                continue;
-            }
             match self.create_child(child).await? {
-                Created::Owned(lease) => gained.push(*lease),
-                Created::Free => {}
-                Created::Exists(key) => waiting.push(key),
+                // Held from now on, since this attempt may fail before the parent's end is written: a row that is this
+                // worker's and that no consumer has would be read by nobody. The consumer waits for the parent.
+                Created::Owned(lease) => {
+                    made.push(lease.key.clone());
+                    self.life.hold(*lease).await;
+                }
+                Created::Exists(key) => made.push(key),
+                Created::Free => any_free = true,
             }
         }
         let ids: Vec<_> = children.iter().map(|c| c.id.clone()).collect();
-        self.write(self.life.outfit.config.lease_duration, |row, id| row.ended(id, ids.iter().cloned())).await?;
+        self.write(Some(self.life.outfit.config.lease_duration), |row, id| row.ended(id, ids.iter().cloned())).await?;
         tracing::info!(worker_id = %self.life.me(), lease_key = %self.current.key, children = ids.len(), "shard ended");
-        let any_free = gained.len() + waiting.len() + later < children.len();
-        for lease in gained {
-            self.life.hold(lease).await;
-        }
-        for key in waiting {
+        for key in made {
             self.tell_child(key).await;
         }
         if any_free {
             self.life.request_plan().await;
         }
         Ok(())
-    }
-
-    async fn other_parents_have_leases(&self, child: &ChildShard) -> Result<bool> {
-        let outfit = &self.life.outfit;
-        for parent in child.parents.iter().filter(|parent| **parent != self.current.shard_id) {
-            let key = self.current.sibling_key(parent);
-            if outfit.call(outfit.table.get_lease(&key)).await?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Makes a child's row, owned by this worker so that reading goes on at once, unless the worker is leaving.
@@ -205,6 +190,8 @@ impl LeaseWriter {
                 // Someone else's row, or the echo of an own attempt whose answer was lost.
                 Ok(WriteOutcome::Conflict) => match outfit.call(outfit.table.get_lease(&row.key)).await {
                     Ok(Some(found)) if found.was_written_by(id) => return Ok(created(found)),
+                    // Made by a former attempt to end this shard, whose outcome was not known.
+                    Ok(Some(found)) if self.is_mine_and_unheld(&found) => return Ok(Created::Owned(Box::new(found))),
                     Ok(Some(found)) => return Ok(Created::Exists(found.key)),
                     Ok(None) => Error::new(ErrorKind::Unavailable, format!("lease {} was deleted as it was made", row.key)),
                     Err(error) => error,
@@ -215,6 +202,12 @@ impl LeaseWriter {
                 return Err(error.context(format!("cannot make the lease of child shard {}", child.id)));
             }
         }
+    }
+
+    fn is_mine_and_unheld(&self, row: &Lease) -> bool {
+        let state = self.life.state();
+        let elsewhere = state.held.contains_key(&row.key) || state.taking.contains(&row.key);
+        row.is_held_by(self.life.me(), self.life.instance) && !elsewhere
     }
 
     /// Lets the owner of a child that waits for this shard look at once.
@@ -262,9 +255,9 @@ impl LeaseWriter {
         Error::new(ErrorKind::LeaseLost, format!("lease {} has gone to another worker", self.current.key))
     }
 
-    /// Writes `make` of the current row, and settles the outcome.
-    async fn write(&mut self, limit: Duration, make: impl Fn(&Lease, WriteId) -> Lease + Send) -> Result<()> {
-        let deadline = Instant::now() + limit;
+    /// Writes `make` of the current row, and settles the outcome, until `limit` is over if there is one.
+    async fn write(&mut self, limit: Option<Duration>, make: impl Fn(&Lease, WriteId) -> Lease + Send) -> Result<()> {
+        let deadline = limit.map(|limit| Instant::now() + limit);
         let outfit = self.life.outfit.clone();
         let mut backoff = outfit.table_retry().backoff(&outfit.random);
         let mut own = Vec::new();
@@ -295,7 +288,7 @@ impl LeaseWriter {
                     }
                 }
             };
-            if !retry_table(&error) || Instant::now() >= deadline || !backoff.wait().await {
+            if !retry_table(&error) || deadline.is_some_and(|at| Instant::now() >= at) || !backoff.wait().await {
                 return Err(error.context(format!("cannot write lease {}", self.current.key)));
             }
         }

@@ -1,17 +1,8 @@
 //! From a partition key to a hash key, and how hash keys are dealt to shards.
 
-use md5::{Digest, Md5};
-
 use super::ServiceError;
 use crate::types::HashKeyRange;
-
-/// The hash key of a partition key: its MD5 as a number, first byte highest.
-///
-/// See [PutRecord](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecord.html).
-#[must_use]
-pub fn hash_key(partition_key: &str) -> u128 {
-    u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
-}
+pub use crate::types::hash_key;
 
 /// Reads the `ExplicitHashKey` of a put.
 ///

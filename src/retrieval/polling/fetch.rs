@@ -1,7 +1,8 @@
 //! The fetch loop of one shard.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -9,11 +10,14 @@ use tokio::{
 
 use super::{
     Cursor, ShardReader,
-    pacing::{Call, Pacer, Page, RECORD_OVERHEAD_BYTES},
+    pacing::{Call, Pacer, Page},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    retrieval::{Batch, Delivery, Reservation},
+    retrieval::{
+        Batch, Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation,
+        kpl::{KplCounts, QuarantineInput, Quarantined},
+    },
     retry::{Backoff, RetryConfig},
     stream::{RecordsPage, ShardIterator},
     types::ChildShard,
@@ -30,11 +34,15 @@ pub(super) struct Fetcher {
     cursor: Cursor,
     pacer: Pacer,
     iterator: Option<ShardIterator>,
+    /// Fetched, and not all of it delivered.
+    page: Option<OpenPage>,
     /// Waits of the failures in a row.
     failures: Option<Backoff>,
     /// The trouble met in a row, how often, and whether it was reported.
     trouble: Option<(ErrorKind, u32)>,
     end: End,
+    /// Whether it was logged that records do not reach the processor as their producer meant them to.
+    noted: bool,
 }
 
 /// Whether the shard has ended.
@@ -58,7 +66,7 @@ enum Turn {
 impl Fetcher {
     pub(super) fn new(reader: ShardReader, cursor: Cursor) -> Self {
         let pacer = Pacer::new(&reader.config, Instant::now());
-        Self { reader, cursor, pacer, iterator: None, failures: None, trouble: None, end: End::NotYet }
+        Self { reader, cursor, pacer, iterator: None, page: None, failures: None, trouble: None, end: End::NotYet, noted: false }
     }
 
     /// Fetches until the shard ends, or nobody listens any more.
@@ -80,6 +88,9 @@ impl Fetcher {
     }
 
     async fn turn(&mut self) -> Turn {
+        if let Some(batch) = self.unpack().await {
+            return Turn::Deliver(Delivery::Batch(batch));
+        }
         if let End::Reached(children) = &mut self.end {
             return Turn::Deliver(Delivery::ShardEnd(std::mem::take(children)));
         }
@@ -88,7 +99,14 @@ impl Fetcher {
             let sent = Instant::now();
             let position = self.cursor.position();
             match self.reader.client.shard_iterator(&self.reader.stream, &self.reader.shard_id, position).await {
-                Ok(iterator) => self.iterator = Some(iterator),
+                Ok(iterator) => {
+                    self.cursor.opened();
+                    self.iterator = Some(iterator);
+                }
+                Err(error) if error.kind() == ErrorKind::InvalidInput && self.cursor.refused() => {
+                    tracing::warn!(%error, "the start of reading is refused as a moment to come; reading from the tip of now");
+                    return Turn::Again;
+                }
                 Err(error) => return self.failed(Call { sent, answered: Instant::now() }, error),
             }
         }
@@ -123,9 +141,52 @@ impl Fetcher {
             self.end = End::Reached(page.child_shards);
         }
         reservation.resize(bytes + RECORD_OVERHEAD_BYTES * u64::from(count));
-        match Batch::new(records, page.millis_behind_latest, reservation) {
-            Some(batch) => Turn::Deliver(Delivery::Batch(batch)),
-            None => Turn::Again,
+        self.page = Some(OpenPage::new(records, page.millis_behind_latest, reservation));
+        Turn::Again
+    }
+
+    /// The next batch of what was fetched. What is to be held back is held back before what follows it is delivered.
+    async fn unpack(&mut self) -> Option<Batch> {
+        let max_records = usize::try_from(self.reader.config.max_records).unwrap_or(usize::MAX);
+        while let Some(page) = &mut self.page {
+            let Some((output, reservation)) = page.next(&self.reader.deaggregator, max_records) else {
+                self.page = None;
+                break;
+            };
+            let millis_behind_latest = page.millis_behind_latest;
+            if !output.quarantined.is_empty() {
+                self.hold_back(&output.quarantined).await;
+            }
+            self.note(&output.counts);
+            if let Some(batch) = Batch::new(output.records, millis_behind_latest, reservation) {
+                return Some(batch);
+            }
+        }
+        None
+    }
+
+    async fn hold_back(&self, records: &[Quarantined]) {
+        let ShardReader { stream, shard_id, quarantine: Some(quarantine), gauge, random, .. } = &self.reader else { return };
+        let mut backoff = FAILURES.backoff(random);
+        loop {
+            let kept = AssertUnwindSafe(quarantine.keep(QuarantineInput { stream, shard_id, records })).catch_unwind().await;
+            let why = match kept {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_panic) => "it panicked".to_owned(),
+            };
+            tracing::warn!(records = records.len(), why, "the quarantine does not keep records, trying again");
+            gauge.failed(format!("the quarantine does not keep records: {why}"));
+            backoff.wait().await;
+        }
+    }
+
+    fn note(&mut self, counts: &KplCounts) {
+        self.reader.gauge.taken_apart(counts);
+        if !self.noted && counts.malformed + counts.filtered + counts.quarantined > 0 {
+            self.noted = true;
+            let KplCounts { malformed, filtered, quarantined, .. } = *counts;
+            tracing::warn!(malformed, filtered, quarantined, "aggregates are not delivered in full; the status of the shard counts on");
         }
     }
 

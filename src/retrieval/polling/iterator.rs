@@ -15,6 +15,10 @@ pub(crate) struct Cursor {
     processed: Option<ExtendedSequenceNumber>,
     /// Everything up to here was fetched in this tenure.
     fetched: Option<SequenceNumber>,
+    /// Whether reading begins at the tip as it was at the first start.
+    from_tip: bool,
+    /// Whether the service has just refused that moment, as one that is still to come.
+    ahead: bool,
 }
 
 impl Cursor {
@@ -35,27 +39,50 @@ impl Cursor {
                 })?;
                 (ShardPosition::AtTimestamp(start_at), None)
             }
-            // Inside an aggregate, its Kinesis record is read again and the first user records are filtered out.
-            Checkpoint::Sequence(n) if n.sub_sequence_number > 0 => (ShardPosition::AtSequenceNumber(n.sequence_number), Some(n)),
-            Checkpoint::Sequence(n) => (ShardPosition::AfterSequenceNumber(n.sequence_number), Some(n)),
+            // The record of the checkpoint is read again: it may be an aggregate of which this was not the last user
+            // record, which cannot be told from here. What was processed is left out when it is taken apart.
+            Checkpoint::Sequence(n) => (ShardPosition::AtSequenceNumber(n.sequence_number), Some(n)),
             Checkpoint::ShardEnd => {
                 return Err(Error::new(ErrorKind::InvalidData, format!("lease {} has ended: there is nothing to read", lease.key)));
             }
         };
-        Ok(Self { start, processed, fetched: None })
+        Ok(Self { start, processed, fetched: None, from_tip: lease.checkpoint == Checkpoint::Latest, ahead: false })
     }
 
     /// Where the next iterator is to be opened: after the last record fetched. Until there was one, at the start,
     /// which does not move: a timestamp stays the same timestamp.
     pub(crate) fn position(&self) -> ShardPosition {
-        self.fetched.map_or(self.start, ShardPosition::AfterSequenceNumber)
+        match self.fetched {
+            Some(fetched) => ShardPosition::AfterSequenceNumber(fetched),
+            None if self.ahead => ShardPosition::Latest,
+            None => self.start,
+        }
     }
 
-    /// Notes a page as fetched and returns those of its records that are new: after the checkpoint, and after
-    /// everything fetched before. What is put between fetching and here must not drop records.
+    /// Notes that an iterator at `position` was refused. True when another position is to be tried at once: the clock of
+    /// the worker that froze the moment runs ahead of the service's, so that the tip of now is the earlier one.
+    pub(super) const fn refused(&mut self) -> bool {
+        let retry = self.from_tip && self.fetched.is_none() && !self.ahead;
+        self.ahead = retry;
+        retry
+    }
+
+    /// Notes that an iterator was opened. One that is lost later is opened at the moment again, which has passed by then.
+    pub(super) const fn opened(&mut self) {
+        self.ahead = false;
+    }
+
+    /// Up to where everything was processed before, also inside of an aggregate. What is fetched begins with the record
+    /// of this position.
+    pub(crate) const fn processed(&self) -> Option<ExtendedSequenceNumber> {
+        self.processed
+    }
+
+    /// Notes a page as fetched and returns those of its records that were not fetched before. To be called with
+    /// records as the service has them, before aggregates are taken apart.
     pub(crate) fn advance(&mut self, mut records: Vec<Record>) -> Vec<Record> {
-        let (fetched, processed) = (self.fetched, self.processed);
-        let is_old = |r: &Record| fetched.is_some_and(|f| r.sequence_number() <= f) || processed.is_some_and(|p| r.position() <= p);
+        let fetched = self.fetched;
+        let is_old = |r: &Record| fetched.is_some_and(|f| r.sequence_number() <= f);
         if let Some(last) = records.last() {
             self.fetched = self.fetched.max(Some(last.sequence_number()));
         }
@@ -82,16 +109,16 @@ mod tests {
         SequenceNumber::from_parts(0, low)
     }
 
-    fn record(sequence: u128, sub: u64) -> Record {
+    fn record(sequence: u128) -> Record {
         Record::from_parts(RecordParts {
             sequence_number: n(sequence),
-            sub_sequence_number: sub,
+            sub_sequence_number: 0,
             partition_key: "k".into(),
             explicit_hash_key: None,
             data: bytes::Bytes::new(),
             approximate_arrival: None,
             encryption_type: EncryptionType::None,
-            aggregated: sub > 0,
+            aggregated: false,
         })
     }
 
@@ -103,6 +130,21 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(9000);
 
     #[test]
+    fn a_tip_frozen_by_a_clock_that_runs_ahead_is_read_from_the_tip_of_now() {
+        let mut cursor = Cursor::starting_at(&lease(Checkpoint::Latest, Some(9_000)), NOW).expect("can be opened");
+        let frozen = ShardPosition::AtTimestamp(Timestamp::from_millis(9_000));
+        assert_eq!(cursor.position(), frozen);
+        assert!(cursor.refused());
+        assert_eq!(cursor.position(), ShardPosition::Latest);
+        assert!(!cursor.refused(), "refused there too, it is another trouble");
+        assert!(cursor.refused());
+        cursor.opened();
+        assert_eq!(cursor.position(), frozen, "a lost iterator is not to skip what was put meanwhile");
+        let mut at = Cursor::starting_at(&lease(Checkpoint::AtTimestamp, Some(9_000)), NOW).expect("can be opened");
+        assert!(!at.refused(), "a moment that the application has chosen is waited for");
+    }
+
+    #[test]
     fn each_checkpoint_opens_where_it_should() {
         let sequence = |low, sub| Checkpoint::Sequence(ExtendedSequenceNumber::new(n(low), sub));
         for (checkpoint, start_at, expected) in [
@@ -111,7 +153,7 @@ mod tests {
             (Checkpoint::Latest, Some(5), ShardPosition::AtTimestamp(Timestamp::from_millis(5))),
             (Checkpoint::Latest, None, ShardPosition::AtTimestamp(NOW)),
             (Checkpoint::AtTimestamp, Some(5), ShardPosition::AtTimestamp(Timestamp::from_millis(5))),
-            (sequence(7, 0), Some(5), ShardPosition::AfterSequenceNumber(n(7))),
+            (sequence(7, 0), Some(5), ShardPosition::AtSequenceNumber(n(7))),
             (sequence(7, 2), None, ShardPosition::AtSequenceNumber(n(7))),
         ] {
             let cursor = Cursor::starting_at(&lease(checkpoint, start_at), NOW).expect("can be opened");
@@ -128,17 +170,18 @@ mod tests {
         let mut cursor = Cursor::starting_at(&lease(Checkpoint::Latest, Some(5)), NOW).expect("can be opened");
         assert_eq!(cursor.advance(vec![]).len(), 0);
         assert_eq!(cursor.position(), ShardPosition::AtTimestamp(Timestamp::from_millis(5)), "empty pages do not move it");
-        assert_eq!(cursor.advance(vec![record(3, 0), record(4, 0)]).len(), 2);
+        assert_eq!(cursor.advance(vec![record(3), record(4)]).len(), 2);
         assert_eq!(cursor.position(), ShardPosition::AfterSequenceNumber(n(4)));
     }
 
     #[test]
-    fn records_seen_before_are_filtered_also_inside_aggregates() {
+    fn records_fetched_before_are_left_out() {
         let checkpoint = Checkpoint::Sequence(ExtendedSequenceNumber::new(n(7), 1));
         let mut cursor = Cursor::starting_at(&lease(checkpoint, None), NOW).expect("can be opened");
-        let fresh = cursor.advance(vec![record(7, 0), record(7, 1), record(7, 2), record(8, 0)]);
-        assert_eq!(fresh.iter().map(|r| r.position().to_string()).collect::<Vec<_>>(), ["7/2", "8"]);
-        let fresh = cursor.advance(vec![record(8, 0), record(9, 0)]);
+        let fresh = cursor.advance(vec![record(7), record(8)]);
+        assert_eq!(fresh.iter().map(|r| r.position().to_string()).collect::<Vec<_>>(), ["7", "8"], "7 may hold more");
+        let fresh = cursor.advance(vec![record(8), record(9)]);
         assert_eq!(fresh.iter().map(|r| r.position().to_string()).collect::<Vec<_>>(), ["9"]);
+        assert_eq!(cursor.processed(), Some(ExtendedSequenceNumber::new(n(7), 1)));
     }
 }

@@ -3,7 +3,8 @@
 //! - *Behind* the tip: as soon as the shard's limits allow. An answer of `b` bytes is followed by `b / (2 MiB/s)` of
 //!   rest, which is the service's own rule for large answers, and calls keep a fifth of a second between them.
 //! - *At the tip, with records*: every `interval`.
-//! - *At the tip, without*: twice as long each time, up to `idle_interval`.
+//! - *At the tip, without*: the first time every `interval` too, since a shard that was just taken over, or has a record
+//!   each `interval`, is not quiet; then twice as long each time, up to `idle_interval`.
 //! - *Throttled*, because another application polls the same shard: half the rate at once, then a twentieth of the
 //!   full rate more with each answer.
 //!
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Config;
-use crate::limits;
+use crate::{limits, retrieval::RECORD_OVERHEAD_BYTES};
 
 /// Smallest share of the full rate that throttling leads to.
 const LEAST_SHARE: f64 = 1.0 / 16.0;
@@ -28,8 +29,6 @@ const LEAST_BYTES: u64 = 64 * 1024;
 /// Size of a record, for the first call: large, so that it asks for few, and a worker that starts on many shards of
 /// large records does not fetch the service's 10 MiB from each.
 const FIRST_RECORD_BYTES: f64 = 32.0 * 1024.0;
-/// What a record takes in memory beside payload and key.
-pub(super) const RECORD_OVERHEAD_BYTES: u64 = 160;
 
 /// When a call was made.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +115,7 @@ impl Pacer {
         let useful = if behind {
             Duration::ZERO
         } else {
-            let doubled = self.interval.saturating_mul(1u32.checked_shl(self.quiet).unwrap_or(u32::MAX));
+            let doubled = self.interval.saturating_mul(1u32.checked_shl(self.quiet.saturating_sub(1)).unwrap_or(u32::MAX));
             // A little longer than said, so that the shards of a worker do not poll in step.
             doubled.min(self.idle_interval).mul_f64(1.0 + 0.05 * random)
         };

@@ -45,10 +45,11 @@ fn last_wait(pacer: &mut Pacer, outcomes: &[After]) -> Duration {
 async fn the_pace_follows_what_the_shard_holds() {
     for (name, outcomes, expected) in [
         ("records trickle in", &[tip(3, 300)][..], ms(250)),
-        ("one empty answer", &[tip(0, 0)], ms(500)),
-        ("two empty answers", &[tip(0, 0), tip(0, 0)], ms(1000)),
+        ("one empty answer is no quiet yet", &[tip(0, 0)], ms(250)),
+        ("two empty answers", &[tip(0, 0), tip(0, 0)], ms(500)),
+        ("three empty answers", &[tip(0, 0), tip(0, 0), tip(0, 0)], ms(1000)),
         ("many empty answers", &[tip(0, 0); 40], ms(1000)),
-        ("a record ends the quiet", &[tip(0, 0), tip(0, 0), tip(1, 100)], ms(250)),
+        ("a record ends the quiet", &[tip(0, 0), tip(0, 0), tip(0, 0), tip(1, 100)], ms(250)),
         ("behind with few bytes: calls bind", &[behind(10, 1000)], ms(200)),
         ("behind in an empty stretch", &[behind(0, 0)], ms(200)),
         ("behind at full rate: bytes bind", &[behind(1000, 2 * MIB)], ms(1000)),

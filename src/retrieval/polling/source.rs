@@ -9,7 +9,10 @@ use super::{Config, Cursor, fetch::Fetcher};
 use crate::{
     error::{Error, ErrorKind, Result},
     random::Randomness,
-    retrieval::{Delivery, Gauge, RecordSource, ShardBudget},
+    retrieval::{
+        Delivery, Gauge, RecordSource, ShardBudget,
+        kpl::{Deaggregator, Quarantine},
+    },
     stream::{StreamClient, StreamReference},
     task::{Spawner, Task},
     types::ShardId,
@@ -23,6 +26,8 @@ pub(crate) struct ShardReader {
     pub(crate) shard_id: ShardId,
     pub(crate) config: Config,
     pub(crate) budget: ShardBudget,
+    pub(crate) deaggregator: Deaggregator,
+    pub(crate) quarantine: Option<Arc<dyn Quarantine>>,
     pub(crate) random: Randomness,
     pub(crate) gauge: Gauge,
     pub(crate) spawner: Spawner,

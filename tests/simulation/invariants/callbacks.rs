@@ -19,7 +19,10 @@ impl Invariant for Callbacks {
         let Some(tenure) = history.tenure(&by.shard, by.token).filter(|tenure| tenure.node == by.node) else {
             return Err(format!("{by} gets {} for a token that it has not taken", call.name()));
         };
-        if let Some(last) = tenure.finished {
+        let repeats_the_end = tenure.end_failed && matches!(call, Callback::ShardEnded | Callback::LeaseLost);
+        if let Some(last) = tenure.finished
+            && !repeats_the_end
+        {
             return Err(format!("{by} gets {} after {last}", call.name()));
         }
         if let Some((running, _)) = &tenure.running {

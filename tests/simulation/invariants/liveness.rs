@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use shardkeeper::lease::Lease;
+
 use crate::{
     event::{NodeId, Row},
     history::History,
@@ -34,7 +36,7 @@ pub(crate) fn orphans(history: &History, settled_for: Duration) -> Vec<String> {
 /// Shards that take records and have no lease at all.
 pub(crate) fn uncovered(history: &History) -> Vec<String> {
     let leased = |id: &shardkeeper::types::ShardId| history.rows.values().any(|row| row.shard_id == *id);
-    let open = history.shards.iter().filter(|(_, facts)| !facts.closed);
+    let open = history.shards.iter().filter(|(_, facts)| facts.shown && !facts.closed);
     open.filter(|(id, _)| !leased(id) && history.parents_ended(id).is_ok()).map(|(id, _)| id.to_string()).collect()
 }
 
@@ -42,18 +44,34 @@ pub(crate) fn uncovered(history: &History) -> Vec<String> {
 pub(crate) fn shares(history: &History) -> BTreeMap<NodeId, usize> {
     let running = history.nodes.iter().filter(|(_, node)| node.running);
     let mut shares: BTreeMap<NodeId, usize> = running.map(|(id, _)| (*id, 0)).collect();
-    for row in history.rows.values().filter(|row| !row.checkpoint.is_shard_end()) {
-        if let Some((owner, instance)) = row.owner.as_ref().zip(row.owner_instance)
-            && let Some((node, _)) = history.running_node(owner, instance)
-        {
-            *shares.entry(node).or_default() += 1;
-        }
-    }
+    held(history).for_each(|(node, _)| *shares.entry(node).or_default() += 1);
     shares
 }
 
-/// How far the workers with most and fewest leases are apart.
-pub(crate) fn spread(history: &History) -> usize {
+/// Leases that are not at their end and that a running worker holds.
+fn held(history: &History) -> impl Iterator<Item = (NodeId, &Lease)> {
+    let leases = history.rows.values().filter(|row| !row.checkpoint.is_shard_end());
+    leases.filter_map(|row| Some((history.running_node(row.owner.as_ref()?, row.owner_instance?)?.0, row)))
+}
+
+/// Whether the fullest worker should give a lease to the emptiest: it has at least two more, and the lightest of them
+/// would not even lift the emptiest to the average load. Measured load may well justify uneven counts.
+pub(crate) fn is_uneven(history: &History) -> bool {
     let shares = shares(history);
-    shares.values().max().copied().unwrap_or(0) - shares.values().min().copied().unwrap_or(0)
+    let (Some((full, most)), Some((empty, fewest))) =
+        (shares.iter().max_by_key(|(_, count)| **count), shares.iter().min_by_key(|(_, count)| **count))
+    else {
+        return false;
+    };
+    if most - fewest < 2 {
+        return false;
+    }
+    let leases: Vec<(NodeId, f64)> = held(history).map(|(node, row)| (node, row.throughput_kbps.unwrap_or(0.0))).collect();
+    let total: f64 = leases.iter().map(|(_, load)| load).sum();
+    let mean = total / leases.len() as f64;
+    // As the planner weighs them: an idle lease is a tenth of a mean one.
+    let weight = |load: &f64| load + mean / 10.0;
+    let sum = |node: &NodeId| leases.iter().filter(|(owner, _)| owner == node).map(|(_, load)| weight(load)).sum::<f64>();
+    let lightest = leases.iter().filter(|(owner, _)| owner == full).map(|(_, load)| weight(load)).fold(f64::INFINITY, f64::min);
+    sum(empty) + lightest <= (total + mean / 10.0 * leases.len() as f64) / shares.len() as f64
 }

@@ -26,7 +26,7 @@ use crate::{
         ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
         StreamDescription, StreamReference, Subscription,
     },
-    types::{ConsumerArn, ConsumerName, SequenceNumber, ShardId, StreamArn, StreamName, Timestamp},
+    types::{ConsumerArn, ConsumerName, SequenceNumber, ShardId, StreamArn, Timestamp},
 };
 
 pub(super) type ServiceResult<T> = std::result::Result<T, ServiceError>;
@@ -196,9 +196,17 @@ impl LocalKinesis {
     /// `DeleteStream`: the stream and all its records.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse` while it is being made.
+    /// `ResourceNotFound`, `ResourceInUse` while it is being made, or when stream consumers are registered.
     pub fn delete_stream(&self, stream: &StreamReference) -> ServiceResult<()> {
         self.write(|model, now| model.delete_stream(now, stream))
+    }
+
+    /// `DeleteStream` with `EnforceConsumerDeletion`: the stream, all its records and its stream consumers.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse` while it is being made.
+    pub fn delete_stream_with_consumers(&self, stream: &StreamReference) -> ServiceResult<()> {
+        self.write(|model, now| model.delete_stream_with_consumers(now, stream))
     }
 
     /// `DescribeStreamSummary`.
@@ -309,7 +317,7 @@ impl LocalKinesis {
 
     /// The stream and the shard that an iterator is of.
     #[cfg(feature = "server")]
-    pub(super) fn place_of(iterator: &ShardIterator) -> Option<(StreamName, ShardId)> {
+    pub(super) fn place_of(iterator: &ShardIterator) -> Option<(crate::types::StreamName, ShardId)> {
         Model::place_of(iterator)
     }
 

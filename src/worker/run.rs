@@ -104,6 +104,7 @@ impl Worker {
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),
             spawner: coordination.clone(),
+            streams: Arc::new(prepared.iter().map(streams::KnownStream::in_leases).collect()),
             gained: gained_sender,
             scans: scan_sender,
         };

@@ -19,6 +19,16 @@ pub(super) struct KnownStream {
     pub(super) arn: StreamArn,
 }
 
+impl KnownStream {
+    /// As lease rows name it: not at all where it is the only one.
+    pub(super) fn in_leases(&self) -> Option<StreamIdentifier> {
+        match &self.identifier {
+            StreamIdentifier::Single(_) => None,
+            multi @ StreamIdentifier::Multi { .. } => Some(multi.clone()),
+        }
+    }
+}
+
 /// Describes each stream, so that a wrong name, region or permission is told at once and by name.
 pub(super) async fn resolve(
     client: &Arc<dyn StreamClient>,

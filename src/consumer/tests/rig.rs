@@ -368,7 +368,7 @@ impl Setup {
             lease.parents = [ShardId::from_index(900)].into();
         }
         let fence = Fence::new();
-        fence.extend(Instant::now() + secs(1_000_000));
+        fence.extend(Instant::now(), Instant::now() + secs(1_000_000));
         let tenure = Tenure::new(&lease, fence, CancellationToken::new());
         let (sender, commands) = mpsc::channel(8);
         let peer = Arc::new(Mutex::new(Peer::default()));

@@ -66,7 +66,7 @@ mod tests {
         processor::RecordProcessorFactory,
         stream::StreamReference,
         task::Spawner,
-        testing::{Arrival, Call, Fate, FaultyStream, Operation, ProcessorLog},
+        testing::{Arrival, Call, Fate, FaultyStream, Operation, ProcessorLog, What},
         types::{InitialPosition, Timestamp},
         worker::{Worker, WorkerHandle},
     };
@@ -102,7 +102,8 @@ mod tests {
     async fn run(worker: Worker, log: &ProcessorLog, records: usize) -> WorkerHandle {
         let handle = worker.handle();
         let mut running = Spawner::current().spawn("worker", worker.run());
-        let done = log.wait_until(|_| log.processed().len() >= records);
+        let count = |what: &What| if let What::ProcessRecords { records, .. } = what { records.len() } else { 0 };
+        let done = log.wait_until(|calls| calls.iter().map(|call| count(&call.what)).sum::<usize>() >= records);
         tokio::time::timeout(Duration::from_secs(60), done).await.expect("a minute is enough");
         handle.shutdown();
         running.join().await.expect("no panic").expect("a clean end");

@@ -75,14 +75,6 @@ async fn read(subscription: &mut Box<dyn Subscription>, count: usize) -> (Vec<Re
     }
 }
 
-/// Deregisters the consumer, without which a stream is not deleted, and deletes the stream.
-async fn retire(stream: &TestStream<'_>) {
-    let reference = by_name(stream).await;
-    patiently(|| stream.client().deregister_stream_consumer(&reference)).await.expect("deregister it");
-    until_gone(stream, &reference).await;
-    stream.delete().await;
-}
-
 async fn until_gone(stream: &TestStream<'_>, reference: &ConsumerReference) {
     for _ in 0..PATIENCE {
         match patiently(|| stream.client().describe_stream_consumer(reference)).await {
@@ -122,7 +114,7 @@ pub(super) async fn a_subscription_delivers_what_was_put_and_what_is(suite: &Sui
     let (records, event) = read(&mut subscription, 2).await;
     assert_eq!(numbers(&records), [3, 4]);
     assert!(event.continuation >= Some(put[1].sequence_number) && event.child_shards.is_empty());
-    retire(&stream).await;
+    stream.delete().await;
 }
 
 pub(super) async fn an_idle_subscription_says_that_it_is_at_the_tip(suite: &Suite<'_>) {
@@ -137,7 +129,7 @@ pub(super) async fn an_idle_subscription_says_that_it_is_at_the_tip(suite: &Suit
     }
     stream.put_numbers(0, 3, 1).await;
     assert_eq!(numbers(&read(&mut subscription, 1).await.0), [3]);
-    retire(&stream).await;
+    stream.delete().await;
 }
 
 pub(super) async fn subscriptions_begin_where_they_are_told(suite: &Suite<'_>) {
@@ -155,7 +147,7 @@ pub(super) async fn subscriptions_begin_where_they_are_told(suite: &Suite<'_>) {
     }
     let missing = suite.client.subscribe_to_shard(&consumer, &shard(7), ShardPosition::TrimHorizon).await;
     assert_kind(missing, ErrorKind::NotFound);
-    retire(&stream).await;
+    stream.delete().await;
 }
 
 pub(super) async fn subscriptions_join_at_the_continuation_number(suite: &Suite<'_>) {
@@ -172,7 +164,7 @@ pub(super) async fn subscriptions_join_at_the_continuation_number(suite: &Suite<
         position = ShardPosition::AfterSequenceNumber(continuation);
     }
     assert_eq!(read_so_far, (0..30).collect::<Vec<_>>());
-    retire(&stream).await;
+    stream.delete().await;
 }
 
 pub(super) async fn a_second_subscription_is_refused_at_first_and_takes_over_later(suite: &Suite<'_>) {
@@ -197,7 +189,7 @@ pub(super) async fn a_second_subscription_is_refused_at_first_and_takes_over_lat
     }
     stream.put_numbers(0, 0, 1).await;
     assert_eq!(numbers(&read(&mut second, 1).await.0), [0]);
-    retire(&stream).await;
+    stream.delete().await;
 }
 
 pub(super) async fn the_end_of_a_shard_ends_its_subscription_and_names_the_children(suite: &Suite<'_>) {
@@ -233,7 +225,7 @@ pub(super) async fn the_end_of_a_shard_ends_its_subscription_and_names_the_child
         }
     }
     assert_eq!(numbers(&records), [0, 1, 2]);
-    retire(&stream).await;
+    stream.delete().await;
 }
 
 pub(super) async fn a_consumer_that_is_gone_ends_its_subscriptions(suite: &Suite<'_>) {
@@ -274,5 +266,5 @@ pub(super) async fn a_subscription_lasts_five_minutes(suite: &Suite<'_>) {
     while next(&mut subscription).await.is_some() {}
     let lasted = begun.elapsed();
     assert!((Duration::from_secs(295)..Duration::from_secs(306)).contains(&lasted), "{lasted:?}");
-    retire(&stream).await;
+    stream.delete().await;
 }

@@ -23,9 +23,10 @@ use crate::{
     limits,
     random::Randomness,
     stream::{
-        PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
+        StreamDescription, StreamReference, Subscription,
     },
-    types::{SequenceNumber, ShardId, Timestamp},
+    types::{ConsumerArn, ConsumerName, SequenceNumber, ShardId, StreamArn, Timestamp},
 };
 
 pub(super) type ServiceResult<T> = std::result::Result<T, ServiceError>;
@@ -368,6 +369,22 @@ impl StreamClient for LocalKinesis {
         // The iterator names its stream; the argument only serves clients that must send an ARN beside it.
         let _ = stream;
         Ok(Self::get_records(self, iterator, Some(limit))?)
+    }
+
+    async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
+        self.register(stream, name)
+    }
+
+    async fn describe_stream_consumer(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription> {
+        self.describe(consumer)
+    }
+
+    async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
+        self.deregister(consumer)
+    }
+
+    async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        self.subscribe(consumer, shard, position)
     }
 }
 

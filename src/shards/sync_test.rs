@@ -6,8 +6,8 @@ use crate::{
     clock::TokioClock,
     lease::{MemoryLeaseTable, WriteId},
     local::{Config, CreateStream, LocalKinesis, PutEntry, Quirks},
-    stream::{PageToken, RecordsPage, ShardIterator, ShardPage, ShardPosition},
-    types::{Checkpoint, ChildShard, ExtendedSequenceNumber, SequenceNumber, StreamName},
+    stream::{ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardIterator, ShardPage, ShardPosition, Subscription},
+    types::{Checkpoint, ChildShard, ConsumerArn, ConsumerName, ExtendedSequenceNumber, SequenceNumber, StreamArn, StreamName},
 };
 
 struct Setup {
@@ -392,6 +392,22 @@ impl StreamClient for Pages {
     }
 
     async fn get_records(&self, _: &StreamReference, _: &ShardIterator, _: u32) -> Result<RecordsPage> {
+        unreachable!("only listed")
+    }
+
+    async fn register_stream_consumer(&self, _: &StreamArn, _: &ConsumerName) -> Result<ConsumerDescription> {
+        unreachable!("only listed")
+    }
+
+    async fn describe_stream_consumer(&self, _: &ConsumerReference) -> Result<ConsumerDescription> {
+        unreachable!("only listed")
+    }
+
+    async fn deregister_stream_consumer(&self, _: &ConsumerReference) -> Result<()> {
+        unreachable!("only listed")
+    }
+
+    async fn subscribe_to_shard(&self, _: &ConsumerArn, _: &ShardId, _: ShardPosition) -> Result<Box<dyn Subscription>> {
         unreachable!("only listed")
     }
 }

@@ -1,3 +1,4 @@
+mod fan_out;
 mod reading;
 mod rig;
 

@@ -4,13 +4,13 @@
 //! cargo test --test integration                    # everything but what needs a network
 //! cargo test --test integration fleet              # by name
 //! KEEP=1 cargo test --test integration fleet       # leaves events and logs in the temporary directory
-//! INTEROP=1 cargo test --test integration boto3    # installs boto3 from PyPI into a temporary directory
+//! INTEROP=1 cargo test --test integration interop  # installs other clients from their registries into temporary directories
 //! ```
 
 mod bad_input;
-mod boto3;
 mod check;
 mod fleet;
+mod interop;
 #[path = "../examples/peer_consumer/peer/mod.rs"]
 mod peer;
 #[allow(dead_code, unused_imports, reason = "the fleet benchmark uses the other half")]
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let mut trials = vec![trial("fleet_dynamodb", fleet::dynamodb), trial("fleet_sqlite", fleet::sqlite)];
     trials.extend(bad_input::trials());
     trials.extend(check::trials());
-    trials.push(boto3::trial_if_asked());
+    trials.extend(interop::trials_if_asked());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

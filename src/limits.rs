@@ -41,6 +41,8 @@ pub const PARTITION_KEY_MAX_CHARS: usize = 256;
 pub const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest retention, 365 days (IncreaseStreamRetentionPeriod).
 pub const RETENTION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Shortest time between SubscribeToShard calls of one consumer to one shard (SubscribeToShard).
+pub const SUBSCRIBE_CALL_INTERVAL: Duration = Duration::from_secs(1);
 /// Stream consumers of one stream (RegisterStreamConsumer).
 pub const CONSUMERS_PER_STREAM: u32 = 20;
 /// Stream consumers of one stream that may be in creation at a time (RegisterStreamConsumer).

@@ -52,7 +52,7 @@ async fn four_workers() -> Result<Vec<Row>> {
             "64 shards, 4 workers, load: lease-table writes",
             "1/s",
             writes(&busy),
-            Target::Max(13.8),
+            Target::Max(10.0),
             "KCL 3.5.1 62, a checkpoint per batch",
         ),
         Row::new(

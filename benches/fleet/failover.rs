@@ -62,7 +62,7 @@ pub(crate) async fn leave() -> Result<Vec<Row>> {
         Row::new("the same, of the coordinating worker", "s", leader.since_signal, Target::Median(0.3), ""),
         Row::new("SIGTERM: worst gap", "s", other.worst, Target::Max(2.0), "KCL 3.5.1 62.9, tuned 13.2; KCL 2.7.2 39.7"),
         Row::new("SIGTERM of the coordinating worker: worst gap", "s", leader.worst, Target::Max(2.0), "KCL 3.5.1 70.9, tuned 14.5"),
-        Row::new("gap of each shard", "s", other.gaps, Target::None, "KCL 3.5.1 40.1 at best"),
+        Row::new("gap of each shard", "s", other.gaps, Target::None, "KCL 3.5.1 40.1, the smallest"),
         Row::new("of it: the lease given up to the lease held", "s", other.hand_overs, Target::None, ""),
         Row::new("for comparison: between batches when nothing happens", "s", other.undisturbed, Target::None, ""),
         Row::new("records repeated in all of these", "records", both(other.repeats, leader.repeats), Target::Max(0.0), "KCL 3.5.1 0"),

@@ -28,13 +28,23 @@ use crate::{
 /// costs no write.
 ///
 /// Clones share their state, and calls may run side by side with each other and with processing: a clone may be
-/// moved into a task. Once the shard has left this worker, every call fails with
+/// moved into a task. For a clone, a batch is done once its call has returned `Ok`. Once the shard has left this worker, every call fails with
 /// [`LeaseLost`](crate::ErrorKind::LeaseLost) and writes nothing.
 ///
 /// # Cancel safety
 /// When a call is dropped, whether it took effect is unknown; a later one repairs it.
-#[derive(Debug, Clone)]
-pub struct Checkpointer(Arc<Inner>);
+#[derive(Debug)]
+pub struct Checkpointer {
+    inner: Arc<Inner>,
+    /// Whether this is the handle that calls of user code get, rather than a clone that may outlive the call.
+    of_the_call: bool,
+}
+
+impl Clone for Checkpointer {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), of_the_call: false }
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -59,12 +69,13 @@ impl Checkpointer {
     }
 
     fn with_target(target: Target, start: Checkpoint) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             progress: Mutex::new(Progress::starting_at(start)),
             writing: tokio::sync::Mutex::new(()),
             acknowledged: tokio::sync::Notify::new(),
             target,
-        }))
+        };
+        Self { inner: Arc::new(inner), of_the_call: true }
     }
 
     /// A checkpointer for tests of processors: it keeps the rules, and writes into the log that comes with it.
@@ -88,7 +99,8 @@ impl Checkpointer {
     /// `LeaseLost` when the shard has left this worker; another kind when the lease table could not be written in
     /// about a lease duration, then it is unknown whether it was.
     pub async fn checkpoint(&self) -> Result<()> {
-        let verdict = self.progress(|p| p.everything_done());
+        let of_the_call = self.of_the_call;
+        let verdict = self.progress(|p| p.everything_done(of_the_call));
         self.carry_out(verdict).await
     }
 
@@ -112,7 +124,8 @@ impl Checkpointer {
     /// # Errors
     /// As [`Checkpointer::checkpoint`].
     pub async fn prepare_checkpoint(&self, state: impl Into<Option<Bytes>> + Send) -> Result<PreparedCheckpoint> {
-        let at = match self.progress(|p| p.everything_done()) {
+        let of_the_call = self.of_the_call;
+        let at = match self.progress(|p| p.everything_done(of_the_call)) {
             Verdict::Write(checkpoint) => checkpoint,
             Verdict::Durable => self.durable(),
         };
@@ -141,9 +154,9 @@ impl Checkpointer {
 
     async fn prepare(&self, checkpoint: Checkpoint, state: Option<Bytes>) -> Result<PreparedCheckpoint> {
         let prepared = PreparedCheckpoint::begin(self.clone(), checkpoint);
-        let _one_at_a_time = self.0.writing.lock().await;
+        let _one_at_a_time = self.inner.writing.lock().await;
         let pending = PendingCheckpoint { checkpoint, state };
-        match &self.0.target {
+        match &self.inner.target {
             Target::Lease(handle) => handle.upgrade()?.prepare(pending).await?,
             #[cfg(feature = "test-util")]
             Target::Log(log) => log.prepared(pending),
@@ -172,11 +185,11 @@ impl Checkpointer {
     }
 
     async fn write(&self, checkpoint: Checkpoint, still_needed: impl FnOnce(Checkpoint) -> bool + Send) -> Result<()> {
-        let _one_at_a_time = self.0.writing.lock().await;
+        let _one_at_a_time = self.inner.writing.lock().await;
         if !still_needed(self.durable()) {
             return Ok(());
         }
-        match &self.0.target {
+        match &self.inner.target {
             Target::Lease(handle) => handle.upgrade()?.checkpoint(checkpoint).await?,
             #[cfg(feature = "test-util")]
             Target::Log(log) => log.written(checkpoint),
@@ -198,7 +211,7 @@ impl Checkpointer {
     /// User code has returned `Ok` for a batch.
     pub(crate) fn acknowledge(&self, last: ExtendedSequenceNumber) {
         self.progress(|p| p.acknowledge(last));
-        self.0.acknowledged.notify_one();
+        self.inner.acknowledged.notify_one();
     }
 
     /// Everything for which user code has returned `Ok`.
@@ -214,7 +227,7 @@ impl Checkpointer {
 
     pub(super) async fn progress_made(&self) {
         while self.progress(|p| p.due()).is_none() {
-            self.0.acknowledged.notified().await;
+            self.inner.acknowledged.notified().await;
         }
     }
 
@@ -224,11 +237,11 @@ impl Checkpointer {
 
     pub(super) fn end_prepared(&self) {
         self.progress(Progress::end_prepared);
-        self.0.acknowledged.notify_one();
+        self.inner.acknowledged.notify_one();
     }
 
     fn progress<T>(&self, f: impl FnOnce(&mut Progress) -> T) -> T {
-        f(&mut self.0.progress.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.inner.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -319,8 +332,9 @@ mod tests {
             written
         };
         let clone = checkpointer.clone();
+        let of_the_call = &checkpointer;
         let callers = async move {
-            let (a, b, c) = tokio::join!(clone.checkpoint_at(at(7)), clone.checkpoint_at(at(3)), clone.checkpoint());
+            let (a, b, c) = tokio::join!(clone.checkpoint_at(at(7)), clone.checkpoint_at(at(3)), of_the_call.checkpoint());
             a.and(b).and(c).expect("each is in order when it is asked for");
             drop(handle);
         };

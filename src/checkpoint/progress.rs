@@ -64,9 +64,10 @@ impl Progress {
         self.in_hand = None;
     }
 
-    /// Where a checkpoint of everything done is: with the batch in hand, since only its call can ask for that.
-    pub(super) fn everything_done(&self) -> Verdict {
-        self.verdict(self.acknowledged.max(self.in_hand.unwrap_or(self.acknowledged)))
+    /// Where a checkpoint of everything done is: with the batch in hand when its own call asks, `of_the_call`.
+    pub(super) fn everything_done(&self, of_the_call: bool) -> Verdict {
+        let in_hand = self.in_hand.filter(|_| of_the_call);
+        self.verdict(self.acknowledged.max(in_hand.unwrap_or(self.acknowledged)))
     }
 
     /// Checks a checkpoint that user code asks for.
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn a_checkpoint_lies_between_the_last_one_and_what_was_delivered() {
         let mut progress = Progress::starting_at(Checkpoint::Sequence(at(10)));
-        assert_eq!(progress.everything_done(), Verdict::Durable, "nothing was delivered yet");
+        assert_eq!(progress.everything_done(true), Verdict::Durable, "nothing was delivered yet");
         progress.deliver(at(20));
         assert_eq!(progress.validate(at(10)).expect("equal to the last"), Verdict::Durable);
         assert_eq!(progress.validate(at(11)).expect("within"), Verdict::Write(at(11).into()));
@@ -143,11 +144,12 @@ mod tests {
     fn a_batch_whose_call_failed_is_not_done() {
         let mut progress = Progress::starting_at(Checkpoint::TrimHorizon);
         progress.deliver(at(4));
-        assert_eq!(progress.everything_done(), Verdict::Write(at(4).into()), "the call under way may say so");
+        assert_eq!(progress.everything_done(true), Verdict::Write(at(4).into()), "the call under way may say so");
+        assert_ne!(progress.everything_done(false), Verdict::Write(at(4).into()), "a clone in a task may not");
         progress.acknowledge(at(4));
         progress.deliver(at(8));
         progress.refuse();
-        assert_eq!(progress.everything_done(), Verdict::Write(at(4).into()));
+        assert_eq!(progress.everything_done(true), Verdict::Write(at(4).into()));
         assert_eq!(progress.validate(at(6)).expect("what was done of it can be named"), Verdict::Write(at(6).into()));
     }
 
@@ -215,7 +217,7 @@ mod tests {
                         }
                     }
                     Step::ByHandAll => {
-                        if let Verdict::Write(checkpoint) = progress.everything_done() {
+                        if let Verdict::Write(checkpoint) = progress.everything_done(true) {
                             by_hand = by_hand.max(if in_hand { tip } else { last_ok });
                             progress.written(checkpoint);
                         }

@@ -20,7 +20,8 @@ use crate::{
         BoxError, InitializationInput, LeaseLostInput, ProcessRecordsInput, RecordProcessor, ShardEndedInput, ShutdownRequestedInput,
     },
     retrieval::{
-        Batch, Delivery, Gauge, RecordSource, Unreadable,
+        Batch, Delivery, Gauge, RecordSource, Unpacking, UnpackingOfShard, Unreadable,
+        fan_out::{FanOutSource, Subscriber},
         kpl::Deaggregator,
         polling::{Cursor, PollingSource, ShardReader},
     },
@@ -180,24 +181,25 @@ impl Driver {
 
     /// Begins to fetch, so that the first batch is there when the processor is ready.
     fn open(&self) -> Box<dyn RecordSource> {
-        match Cursor::starting_at(&self.lease, self.context.clock.now()) {
-            Ok(cursor) => {
-                let reader = ShardReader {
-                    client: std::sync::Arc::clone(&self.context.client),
-                    stream: self.context.stream.clone(),
-                    shard_id: self.lease.shard_id.clone(),
-                    config: self.context.polling.clone(),
-                    budget: self.context.budget.shard(),
-                    deaggregator: Deaggregator::new(self.context.unpacking.policy, self.lease.hash_key_range)
-                        .resuming_after(cursor.processed()),
-                    quarantine: self.context.unpacking.quarantine.clone(),
-                    random: self.context.random.clone(),
-                    gauge: self.gauge.clone(),
-                    spawner: self.context.spawner.clone(),
-                };
+        let cursor = match Cursor::starting_at(&self.lease, self.context.clock.now()) {
+            Ok(cursor) => cursor,
+            Err(error) => return Box::new(Unreadable::new(error)),
+        };
+        let StreamContext { client, stream, polling, registration, fan_out, unpacking, budget, random, spawner, .. } = self.context.clone();
+        let Unpacking { policy, quarantine } = unpacking;
+        let deaggregator = Deaggregator::new(policy, self.lease.hash_key_range).resuming_after(cursor.processed());
+        let unpacking = UnpackingOfShard { deaggregator, quarantine };
+        let (shard_id, budget, gauge) = (self.lease.shard_id.clone(), budget.shard(), self.gauge.clone());
+        match registration {
+            None => {
+                let reader = ShardReader { client, stream, shard_id, config: polling, budget, unpacking, random, gauge, spawner };
                 Box::new(PollingSource::start(reader, cursor))
             }
-            Err(error) => Box::new(Unreadable::new(error)),
+            Some(registration) => {
+                let config = fan_out;
+                let subscriber = Subscriber { client, registration, stream, shard_id, config, budget, unpacking, random, gauge, spawner };
+                Box::new(FanOutSource::start(subscriber, cursor))
+            }
         }
     }
 

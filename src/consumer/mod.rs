@@ -9,7 +9,11 @@ use crate::{
     error::{Error, ErrorKind, Result},
     processor::RecordProcessorFactory,
     random::Randomness,
-    retrieval::{ByteBudget, Unpacking, polling},
+    retrieval::{
+        ByteBudget, Unpacking,
+        fan_out::{self, Registration},
+        polling,
+    },
     retry::RetryConfig,
     stream::{StreamClient, StreamReference},
     task::Spawner,
@@ -97,6 +101,9 @@ pub(crate) struct StreamContext {
     pub(crate) factory: Arc<dyn RecordProcessorFactory>,
     pub(crate) config: Config,
     pub(crate) polling: polling::Config,
+    /// With which stream consumer shards are read by subscription; they are polled without.
+    pub(crate) registration: Option<Registration>,
+    pub(crate) fan_out: fan_out::Config,
     pub(crate) unpacking: Unpacking,
     /// Shared by all shards of the worker.
     pub(crate) budget: ByteBudget,

@@ -44,6 +44,8 @@ pub enum ShardPhase {
         /// What the last one said.
         reason: String,
     },
+    /// Waiting for a subscription to the shard, or for its first event.
+    Subscribing,
     /// The stream answers that the shard is read too often, by this or by other applications.
     Throttled,
     /// The stream cannot be read.
@@ -79,6 +81,7 @@ impl fmt::Display for ShardPhase {
             Self::Processing { attempt: 1 } => f.write_str("processes a batch"),
             Self::Processing { attempt } => write!(f, "processes a batch, attempt {attempt}"),
             Self::Retrying { attempts, reason } => write!(f, "waits to try again after {attempts} failed attempts: {reason}"),
+            Self::Subscribing => f.write_str("waits for its subscription; after another worker's it can take 6 seconds"),
             Self::Throttled => f.write_str("is throttled by the stream: its read limits are used up"),
             Self::Blocked { reason } => write!(f, "cannot be read: {reason}"),
             Self::Suspended => f.write_str("waits until this worker has renewed its leases"),
@@ -168,6 +171,7 @@ impl StatusCell {
             let phase = match (&cell.phase, &reading.trouble) {
                 (ShardPhase::Reading, Some(reason)) => ShardPhase::Blocked { reason: reason.clone() },
                 (ShardPhase::Reading, None) if reading.throttled => ShardPhase::Throttled,
+                (ShardPhase::Reading, None) if reading.subscribing => ShardPhase::Subscribing,
                 (ShardPhase::Reading, None) if reading.millis_behind_latest == Some(0) => ShardPhase::Idle,
                 (phase, _) => phase.clone(),
             };
@@ -255,6 +259,8 @@ mod tests {
         cell.with(|c| c.gauge = gauge.clone());
         cell.enter(ShardPhase::Reading);
         assert_eq!(cell.snapshot().phase, ShardPhase::Reading);
+        gauge.subscribing();
+        assert_eq!(cell.snapshot().phase, ShardPhase::Subscribing);
         gauge.answered(0);
         assert_eq!(cell.snapshot().phase, ShardPhase::Idle);
         gauge.throttled();

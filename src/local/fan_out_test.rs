@@ -62,7 +62,7 @@ async fn a_subscription_ends_with_its_stream() {
     let mut subscription = subscribe(&kinesis, &arn);
     let delete = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        kinesis.delete_stream(&stream).expect("deleted");
+        kinesis.delete_stream_with_consumers(&stream).expect("deleted");
     };
     let (end, ()) = tokio::join!(subscription.next(), delete);
     assert_eq!(end.expect("an error").expect_err("gone").code, ServiceErrorCode::ResourceNotFound);

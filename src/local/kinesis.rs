@@ -23,9 +23,10 @@ use crate::{
     limits,
     random::Randomness,
     stream::{
-        PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
+        StreamDescription, StreamReference, Subscription,
     },
-    types::{SequenceNumber, ShardId, StreamName, Timestamp},
+    types::{ConsumerArn, ConsumerName, SequenceNumber, ShardId, StreamArn, Timestamp},
 };
 
 pub(super) type ServiceResult<T> = std::result::Result<T, ServiceError>;
@@ -195,9 +196,17 @@ impl LocalKinesis {
     /// `DeleteStream`: the stream and all its records.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse` while it is being made.
+    /// `ResourceNotFound`, `ResourceInUse` while it is being made, or when stream consumers are registered.
     pub fn delete_stream(&self, stream: &StreamReference) -> ServiceResult<()> {
         self.write(|model, now| model.delete_stream(now, stream))
+    }
+
+    /// `DeleteStream` with `EnforceConsumerDeletion`: the stream, all its records and its stream consumers.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse` while it is being made.
+    pub fn delete_stream_with_consumers(&self, stream: &StreamReference) -> ServiceResult<()> {
+        self.write(|model, now| model.delete_stream_with_consumers(now, stream))
     }
 
     /// `DescribeStreamSummary`.
@@ -308,7 +317,7 @@ impl LocalKinesis {
 
     /// The stream and the shard that an iterator is of.
     #[cfg(feature = "server")]
-    pub(super) fn place_of(iterator: &ShardIterator) -> Option<(StreamName, ShardId)> {
+    pub(super) fn place_of(iterator: &ShardIterator) -> Option<(crate::types::StreamName, ShardId)> {
         Model::place_of(iterator)
     }
 
@@ -360,6 +369,22 @@ impl StreamClient for LocalKinesis {
         // The iterator names its stream; the argument only serves clients that must send an ARN beside it.
         let _ = stream;
         Ok(Self::get_records(self, iterator, Some(limit))?)
+    }
+
+    async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
+        self.register(stream, name)
+    }
+
+    async fn describe_stream_consumer(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription> {
+        self.describe(consumer)
+    }
+
+    async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
+        self.deregister(consumer)
+    }
+
+    async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        self.subscribe(consumer, shard, position)
     }
 }
 

@@ -10,6 +10,7 @@
 #[cfg(feature = "test-util")]
 mod control;
 mod fan_out;
+mod fan_out_client;
 mod keeper;
 mod kinesis;
 #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only the store in a SQLite file asks what changed, and restores it"))]

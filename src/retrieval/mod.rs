@@ -1,8 +1,9 @@
 //! Reading one shard: batches of records in order, then the end of the shard.
 //!
-//! `RecordSource` is what the shard consumer sees. [`polling`] reads with `GetRecords`; a task per shard fetches ahead
-//! of processing, within the byte budget that all shards of the worker share (`ByteBudget`). Between fetching and
-//! processing, aggregates of the Kinesis Producer Library are taken apart ([`kpl`]).
+//! `RecordSource` is what the shard consumer sees. [`polling`] reads with `GetRecords`, [`fan_out`] with
+//! `SubscribeToShard`; a task per shard reads ahead of processing, within the byte budget that all shards of the worker
+//! share (`ByteBudget`). Between fetching and processing, aggregates of the Kinesis Producer Library are taken apart
+//! ([`kpl`]).
 
 use std::{
     fmt::Debug,
@@ -17,12 +18,18 @@ use crate::{
 };
 
 mod budget;
+pub mod fan_out;
 pub mod kpl;
 pub mod polling;
 mod unpack;
+mod unpacker;
 
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
+pub use fan_out::{Consumer, Retrieval};
+use unpacker::Unpacker;
+
 pub(crate) use unpack::{OpenPage, RECORD_OVERHEAD_BYTES, Unpacking};
+pub(crate) use unpacker::UnpackingOfShard;
 
 /// Records of one shard, from the checkpoint on: each once, in order.
 #[async_trait]
@@ -105,6 +112,8 @@ pub(crate) struct Gauge(Arc<Mutex<Reading>>);
 pub(crate) struct Reading {
     /// As the last answer said; `None` before the first.
     pub(crate) millis_behind_latest: Option<u64>,
+    /// Whether a subscription is being opened, or has not delivered yet.
+    pub(crate) subscribing: bool,
     /// Whether the last call was throttled.
     pub(crate) throttled: bool,
     /// Throttled calls in all.
@@ -127,9 +136,14 @@ impl Gauge {
     pub(crate) fn answered(&self, millis_behind_latest: u64) {
         self.update(|r| {
             r.millis_behind_latest = Some(millis_behind_latest);
+            r.subscribing = false;
             r.throttled = false;
             r.trouble = None;
         });
+    }
+
+    pub(crate) fn subscribing(&self) {
+        self.update(|r| r.subscribing = true);
     }
 
     pub(crate) fn taken_apart(&self, counts: &kpl::KplCounts) {

@@ -21,7 +21,7 @@ use crate::{
     lease::{Lease, LeaseTable, TableScan, WriteId, WriteOutcome},
     random::Randomness,
     retry::RetryConfig,
-    stream::{ShardFilter, StreamClient, StreamDescription, StreamReference, StreamStatus},
+    stream::{ShardFilter, ShardPosition, StreamClient, StreamDescription, StreamReference, StreamStatus},
     types::{HashKeyRange, InitialPosition, Shard, ShardId, StreamIdentifier, Timestamp},
 };
 
@@ -141,6 +141,9 @@ impl ShardSync {
         let description = self.describe().await?;
         let leases = self.own(scan);
         self.refuse_recreated(table, &leases, &description)?;
+        if leases.is_empty() {
+            self.refuse_other_names(table, scan)?;
+        }
         if leases.is_empty() && self.state().begun.is_none() {
             return self.first_start(table, &description).await;
         }
@@ -204,6 +207,32 @@ impl ShardSync {
                 "stream {} was deleted and made again: the leases in {table} are for the one created at {then}, the one there now was \
                  created at {}; to read it from its beginning, use another application name or delete these leases",
                 self.stream, description.created
+            ),
+        ))
+    }
+
+    /// Refuses to begin anew beside unfinished leases of this stream under another name: those of a worker of one
+    /// stream when there are many now, of many when there is one now, or of an earlier stream with its name.
+    fn refuse_other_names(&self, table: &dyn LeaseTable, scan: &TableScan) -> Result<()> {
+        let same_stream = |lease: &&Lease| {
+            !lease.checkpoint.is_shard_end()
+                && match (&self.identifier, &lease.stream) {
+                    (StreamIdentifier::Single(name), Some(other)) => other.name() == name,
+                    (StreamIdentifier::Multi { .. }, None) => true,
+                    (
+                        StreamIdentifier::Multi { account_id, name, .. },
+                        Some(StreamIdentifier::Multi { account_id: account, name: other, .. }),
+                    ) => account_id == account && name == other,
+                    (StreamIdentifier::Single(_), None) | (StreamIdentifier::Multi { .. }, Some(StreamIdentifier::Single(_))) => false,
+                }
+        };
+        let Some(lease) = scan.leases.iter().find(same_stream) else { return Ok(()) };
+        Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "{table} holds lease {} while stream {} would begin anew as {}: the stream was re-created, or the application went \
+                 from one stream to many or back; use another application name, or delete the old leases if their progress is not needed",
+                lease.key, self.stream, self.identifier
             ),
         ))
     }
@@ -310,9 +339,10 @@ impl ShardSync {
 
         let past = past_retention(leases, listed);
         let (trimmed, expired): (Vec<_>, Vec<_>) = past.into_iter().partition(|lease| lease.checkpoint.is_shard_end());
-        let expired: Vec<ShardId> = expired.iter().map(|lease| lease.shard_id.clone()).collect();
-        if !expired.is_empty() {
-            tracing::error!(stream = %self.identifier, shards = ?expired, "shards are past retention before they were read to their end");
+        let unread = expired;
+        let expired: Vec<ShardId> = unread.iter().map(|lease| lease.shard_id.clone()).collect();
+        for lease in &unread {
+            self.give_up_expired(table, lease, listed).await?;
         }
         let mut state = self.state();
         state.settled = settled;
@@ -326,6 +356,27 @@ impl ShardSync {
         }
         drop(state);
         Ok(SyncReport { created, listed: listed.len(), expired })
+    }
+
+    /// Ends the lease of a shard whose records are gone before they were read: its children would wait for ever. The
+    /// listing alone is not believed; the service must say that there is no such shard. The owner, if there is one,
+    /// finds its lease gone, and the next sync makes the leases of the children.
+    async fn give_up_expired(&self, table: &dyn LeaseTable, lease: &Lease, listed: &[Shard]) -> Result<()> {
+        match self.client.shard_iterator(&self.stream, &lease.shard_id, ShardPosition::TrimHorizon).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(()),
+        }
+        tracing::error!(
+            stream = %self.identifier, shard_id = %lease.shard_id, checkpoint = %lease.checkpoint,
+            "a shard is past retention before it was read to its end: the rest of its records is lost"
+        );
+        let children = listed.iter().filter(|shard| shard.parents.contains(&lease.shard_id)).map(|shard| shard.id.clone());
+        let next = lease.ended(WriteId(self.random.next_u64()), children);
+        if table.update_lease(lease, &next).await? == WriteOutcome::Conflict {
+            tracing::debug!(lease_key = %lease.key, "the row changed as its lease was given up; the next sync looks again");
+        }
+        Ok(())
     }
 
     async fn unify_starts(&self, table: &dyn LeaseTable, leases: &[&Lease]) -> Result<()> {

@@ -6,8 +6,8 @@ use crate::{
     clock::TokioClock,
     lease::{MemoryLeaseTable, WriteId},
     local::{Config, CreateStream, LocalKinesis, PutEntry, Quirks},
-    stream::{PageToken, RecordsPage, ShardIterator, ShardPage, ShardPosition},
-    types::{Checkpoint, ChildShard, ExtendedSequenceNumber, SequenceNumber, StreamName},
+    stream::{ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardIterator, ShardPage, ShardPosition, Subscription},
+    types::{Checkpoint, ChildShard, ConsumerArn, ConsumerName, ExtendedSequenceNumber, SequenceNumber, StreamArn, StreamName},
 };
 
 struct Setup {
@@ -259,7 +259,7 @@ async fn a_shard_past_retention_goes_although_its_child_is_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unread_shards_past_retention_are_reported() {
+async fn unread_shards_past_retention_are_given_up_and_their_children_are_read() {
     let setup = Setup::new(1);
     let sync = setup.sync(InitialPosition::TrimHorizon);
     sync.sync(&setup.table, &TableScan::default()).await.expect("synced");
@@ -268,6 +268,33 @@ async fn unread_shards_past_retention_are_reported() {
     pass(25 * 3600).await;
     let report = sync.sync(&setup.table, &setup.table.snapshot()).await.expect("synced");
     assert_eq!((report.created, report.expired), (0, vec![ShardId::from_index(0)]));
+    let rows = setup.rows();
+    let row = rows.iter().find(|l| l.shard_id == ShardId::from_index(0)).expect("kept");
+    assert!(row.checkpoint.is_shard_end() && row.owner.is_none() && row.children.len() == 2, "its children would wait for ever");
+    let report = sync.sync(&setup.table, &setup.table.snapshot()).await.expect("synced");
+    assert_eq!(report.created, 2);
+    let children: Vec<_> = setup.rows().into_iter().filter(|l| !l.checkpoint.is_shard_end()).collect();
+    assert!(children.len() == 2 && children.iter().all(|l| l.checkpoint == Checkpoint::TrimHorizon));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_stream_that_becomes_many_does_not_begin_anew_beside_its_old_leases() {
+    let setup = Setup::new(1);
+    setup.sync(InitialPosition::Latest).sync(&setup.table, &TableScan::default()).await.expect("synced");
+    let scan = setup.table.snapshot();
+    let many = |epoch| StreamIdentifier::Multi { account_id: "123456789012".to_owned(), name: name(), epoch };
+    let sync = |identifier| {
+        let client = Arc::new(setup.kinesis.clone());
+        ShardSync::new(client, setup.stream.clone(), identifier, InitialPosition::Latest, Arc::clone(&setup.clock), Randomness::seeded(3))
+    };
+    let error = sync(many(7)).sync(&setup.table, &scan).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.to_string().contains("another application name"), "{error}");
+    // The same stream made again under its name, in a table of many.
+    let table = MemoryLeaseTable::new();
+    sync(many(7)).sync(&table, &TableScan::default()).await.expect("synced");
+    let error = sync(many(8)).sync(&table, &table.snapshot()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,6 +392,22 @@ impl StreamClient for Pages {
     }
 
     async fn get_records(&self, _: &StreamReference, _: &ShardIterator, _: u32) -> Result<RecordsPage> {
+        unreachable!("only listed")
+    }
+
+    async fn register_stream_consumer(&self, _: &StreamArn, _: &ConsumerName) -> Result<ConsumerDescription> {
+        unreachable!("only listed")
+    }
+
+    async fn describe_stream_consumer(&self, _: &ConsumerReference) -> Result<ConsumerDescription> {
+        unreachable!("only listed")
+    }
+
+    async fn deregister_stream_consumer(&self, _: &ConsumerReference) -> Result<()> {
+        unreachable!("only listed")
+    }
+
+    async fn subscribe_to_shard(&self, _: &ConsumerArn, _: &ShardId, _: ShardPosition) -> Result<Box<dyn Subscription>> {
         unreachable!("only listed")
     }
 }

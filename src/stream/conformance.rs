@@ -21,6 +21,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(example());
 //! ```
 
+mod fan_out;
 mod harness;
 mod lifetimes;
 mod listing;
@@ -35,7 +36,7 @@ macro_rules! cases {
     };
 }
 
-/// Cases in any kind of time; none waits for more than seconds, unless writes are throttled.
+/// Cases in any kind of time; none waits for more than some twenty seconds, unless writes are throttled.
 pub const CASES: &[Case] = cases![
     listing::a_stream_is_described,
     listing::a_missing_stream_is_not_found,
@@ -75,6 +76,14 @@ pub const CASES: &[Case] = cases![
     resharding::a_closed_shard_is_not_split_again,
     resharding::only_neighbours_are_merged,
     resharding::a_split_outside_the_shard_is_refused,
+    fan_out::a_consumer_is_registered_described_and_deregistered,
+    fan_out::a_subscription_delivers_what_was_put_and_what_is,
+    fan_out::an_idle_subscription_says_that_it_is_at_the_tip,
+    fan_out::subscriptions_begin_where_they_are_told,
+    fan_out::subscriptions_join_at_the_continuation_number,
+    fan_out::a_second_subscription_is_refused_at_first_and_takes_over_later,
+    fan_out::the_end_of_a_shard_ends_its_subscription_and_names_the_children,
+    fan_out::a_consumer_that_is_gone_ends_its_subscriptions,
 ];
 
 /// Cases that wait for minutes and days: for a stream in this process under paused time.
@@ -86,4 +95,5 @@ pub const LONG_CASES: &[Case] = cases![
     lifetimes::a_position_that_was_trimmed_goes_on_at_the_oldest_record,
     lifetimes::closed_shards_leave_after_retention,
     lifetimes::a_child_outlives_its_parents,
+    fan_out::a_subscription_lasts_five_minutes,
 ];

@@ -9,13 +9,16 @@ use async_trait::async_trait;
 
 use crate::{
     error::Result,
-    types::{ChildShard, Record, SequenceNumber, Shard, ShardId, StreamArn, StreamName, Timestamp},
+    types::{ChildShard, ConsumerArn, ConsumerName, Record, SequenceNumber, Shard, ShardId, StreamArn, StreamName, Timestamp},
 };
 
 #[cfg(feature = "aws")]
 pub mod aws;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+mod subscription;
+
+pub use subscription::{ConsumerDescription, ConsumerReference, ConsumerStatus, Subscription, SubscriptionEvent};
 
 /// Which stream to call: by name within the client's account and region, or by ARN anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -185,4 +188,37 @@ pub trait StreamClient: Debug + Display + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropping the future loses nothing: the iterator can be used again.
     async fn get_records(&self, stream: &StreamReference, iterator: &ShardIterator, limit: u32) -> Result<RecordsPage>;
+
+    /// `RegisterStreamConsumer`. The consumer cannot subscribe before it is `Active`, which takes seconds.
+    ///
+    /// # Errors
+    /// `ResourceInUse` when the name is taken, or the stream is being made or deleted; `LimitExceeded` for more consumers
+    /// than a stream may have, or more calls than a second may; `NotFound`, `AccessDenied`, and the retryable kinds.
+    async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription>;
+
+    /// `DescribeStreamConsumer`.
+    ///
+    /// # Errors
+    /// `NotFound` when the consumer or the stream is not there, `LimitExceeded` above 20 calls per second and stream,
+    /// `AccessDenied`, and the retryable kinds.
+    async fn describe_stream_consumer(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription>;
+
+    /// `DeregisterStreamConsumer`: ends its subscriptions.
+    ///
+    /// # Errors
+    /// `NotFound`, `LimitExceeded`, `AccessDenied`, and the retryable kinds.
+    async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()>;
+
+    /// `SubscribeToShard`: returns when the stream has accepted the subscription.
+    ///
+    /// A consumer has one subscription per shard. A new one takes the place of one that is older than five seconds.
+    ///
+    /// # Errors
+    /// `ResourceInUse` within five seconds of the consumer's last subscription to the shard, and while the consumer is
+    /// being made; `NotFound` for consumer, stream or shard; `InvalidInput` for a sequence number that is not of this
+    /// shard; `LimitExceeded`, `AccessDenied`, and the retryable kinds.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped may leave a subscription behind, which counts for the five seconds.
+    async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>>;
 }

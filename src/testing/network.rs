@@ -38,6 +38,12 @@ pub enum Operation {
     Heartbeat,
     Signal,
     DeleteWorker,
+    RegisterStreamConsumer,
+    DescribeStreamConsumer,
+    DeregisterStreamConsumer,
+    SubscribeToShard,
+    /// An event of a subscription, on its way to the worker.
+    SubscriptionEvent,
 }
 
 impl Operation {
@@ -45,7 +51,15 @@ impl Operation {
     #[must_use]
     pub const fn service(self) -> Service {
         match self {
-            Self::DescribeStream | Self::ListShards | Self::ShardIterator | Self::GetRecords => Service::Stream,
+            Self::DescribeStream
+            | Self::ListShards
+            | Self::ShardIterator
+            | Self::GetRecords
+            | Self::RegisterStreamConsumer
+            | Self::DescribeStreamConsumer
+            | Self::DeregisterStreamConsumer
+            | Self::SubscribeToShard
+            | Self::SubscriptionEvent => Service::Stream,
             Self::Initialize
             | Self::Scan
             | Self::GetLease
@@ -230,7 +244,7 @@ async fn respond<T>(network: &Arc<dyn Network>, call: Call, fate: Fate, result: 
 }
 
 /// A timer takes at least a millisecond, even for no time at all.
-async fn wait(delay: Duration) {
+pub(super) async fn wait(delay: Duration) {
     if !delay.is_zero() {
         sleep(delay).await;
     }
@@ -245,6 +259,6 @@ fn answer_with<T>(reply: oneshot::Sender<T>, answer: T) {
     drop(reply.send(answer));
 }
 
-fn reset(call: Call) -> Error {
+pub(super) fn reset(call: Call) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the connection broke during {:?}", call.operation))
 }

@@ -12,14 +12,15 @@ use std::{
 use async_trait::async_trait;
 use futures::{FutureExt, future::BoxFuture};
 
-use super::network::{Call, Carrier, Network, Operation};
+use super::network::{Answer, Arrival, Call, Carrier, Direction, Network, Operation, reset, wait};
 use crate::{
-    error::Result,
+    error::{Error, ErrorKind, Result},
     stream::{
-        PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
+        StreamDescription, StreamReference, Subscription, SubscriptionEvent,
     },
     task::Spawner,
-    types::ShardId,
+    types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
 };
 
 /// A [`StreamClient`] whose requests go through a [`Network`].
@@ -98,5 +99,76 @@ impl StreamClient for FaultyStream {
             async move { client.get_records(&request.0, &request.1, limit).await }.boxed()
         })
         .await
+    }
+
+    async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
+        let request = Arc::new((stream.clone(), name.clone()));
+        self.call(Operation::RegisterStreamConsumer, move |client| {
+            let request = Arc::clone(&request);
+            async move { client.register_stream_consumer(&request.0, &request.1).await }.boxed()
+        })
+        .await
+    }
+
+    async fn describe_stream_consumer(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription> {
+        let consumer = consumer.clone();
+        self.call(Operation::DescribeStreamConsumer, move |client| {
+            let consumer = consumer.clone();
+            async move { client.describe_stream_consumer(&consumer).await }.boxed()
+        })
+        .await
+    }
+
+    async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
+        let consumer = consumer.clone();
+        self.call(Operation::DeregisterStreamConsumer, move |client| {
+            let consumer = consumer.clone();
+            async move { client.deregister_stream_consumer(&consumer).await }.boxed()
+        })
+        .await
+    }
+
+    async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        let request = Arc::new((consumer.clone(), shard.clone()));
+        let subscription = self
+            .call(Operation::SubscribeToShard, move |client| {
+                let request = Arc::clone(&request);
+                async move { client.subscribe_to_shard(&request.0, &request.1, position).await }.boxed()
+            })
+            .await?;
+        let (network, calls) = (Arc::clone(&self.carrier.network), Arc::clone(&self.calls));
+        Ok(Box::new(FaultySubscription { subscription, network, calls }))
+    }
+}
+
+/// Events cross the network one by one: each has a [`Fate`](super::Fate), of which the way back counts. What is lost of
+/// a connection takes along everything after it, so that a lost event leaves it half-open.
+struct FaultySubscription {
+    subscription: Box<dyn Subscription>,
+    network: Arc<dyn Network>,
+    calls: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for FaultySubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultySubscription").field("subscription", &self.subscription).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Subscription for FaultySubscription {
+    async fn next(&mut self) -> Result<Option<SubscriptionEvent>> {
+        let event = self.subscription.next().await;
+        let call = Call { number: self.calls.fetch_add(1, Ordering::Relaxed) + 1, operation: Operation::SubscriptionEvent };
+        let fate = self.network.fate(&call);
+        wait(fate.response_delay).await;
+        match (fate.arrival, fate.answer) {
+            _ if self.network.is_cut(&call, Direction::Response) => std::future::pending().await,
+            (Arrival::Lost, _) | (_, Answer::Lost) => std::future::pending().await,
+            (Arrival::Reset, _) | (_, Answer::Reset) => Err(reset(call)),
+            (Arrival::Refused(kind), _) => Err(Error::new(kind, "the subscription was ended by the test's network")),
+            (_, Answer::Failed) => Err(Error::new(ErrorKind::Unavailable, "the subscription failed, by the test's network")),
+            (Arrival::Delivered, Answer::Delivered) => event,
+        }
     }
 }

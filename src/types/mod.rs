@@ -1,5 +1,6 @@
 //! The domain's words as small types: no I/O, no async, no clock.
 
+mod consumer;
 mod position;
 mod record;
 mod sequence;
@@ -9,6 +10,7 @@ mod text;
 mod timestamp;
 mod worker;
 
+pub use consumer::{ConsumerArn, ConsumerName};
 pub use position::{Checkpoint, InitialPosition};
 pub use record::{EncryptionType, PartitionKey, Record, RecordParts};
 pub use sequence::{ExtendedSequenceNumber, SequenceNumber};

@@ -1,6 +1,6 @@
 //! Putting a worker together.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::WorkerHandle;
 use crate::{
@@ -11,12 +11,13 @@ use crate::{
     processor::RecordProcessorFactory,
     random::Randomness,
     retrieval::{
+        Consumer, Retrieval, fan_out,
         kpl::{self, Quarantine},
         polling,
     },
     stream::{StreamClient, StreamReference},
     task::Spawner,
-    types::{InitialPosition, WorkerId},
+    types::{ConsumerName, InitialPosition, StreamName, WorkerId},
 };
 
 /// Settings of a worker, as plain data. The defaults suit most applications.
@@ -29,8 +30,14 @@ pub struct Config {
     pub lease: coordinator::Config,
     /// How shards are consumed.
     pub consumer: consumer::Config,
+    /// How shards are read: by polling unless told otherwise.
+    pub retrieval: Retrieval,
+    /// How the shards of single streams are read, by the stream's name, where it differs.
+    pub stream_retrieval: BTreeMap<StreamName, Retrieval>,
     /// How shards are polled.
     pub polling: polling::Config,
+    /// How shards are read by subscription.
+    pub fan_out: fan_out::Config,
     /// How records are taken apart that the Kinesis Producer Library has packed together; default
     /// [`DeliverAll`](kpl::Policy::DeliverAll). `None` delivers them as they are on the wire. Switching it on or
     /// off repeats at most one aggregate per shard; switching it off when the last checkpoint is the first of several
@@ -49,7 +56,10 @@ impl Default for Config {
             initial_position: InitialPosition::default(),
             lease: coordinator::Config::default(),
             consumer: consumer::Config::default(),
+            retrieval: Retrieval::default(),
+            stream_retrieval: BTreeMap::new(),
             polling: polling::Config::default(),
+            fan_out: fan_out::Config::default(),
             deaggregation: Some(kpl::Policy::default()),
             max_buffered_bytes: 64 * 1024 * 1024,
             shard_sync_interval: std::time::Duration::from_secs(300),
@@ -66,6 +76,7 @@ impl Config {
         self.lease.validate()?;
         self.consumer.validate()?;
         self.polling.validate()?;
+        self.fan_out.validate()?;
         if self.max_buffered_bytes < 1024 * 1024 {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -86,6 +97,33 @@ impl Config {
                     self.consumer.drain_timeout, self.lease.drain_timeout
                 ),
             ));
+        }
+        Ok(())
+    }
+
+    /// How the shards of this stream are read.
+    pub(super) fn retrieval_of(&self, stream: &StreamName) -> &Retrieval {
+        self.stream_retrieval.get(stream).unwrap_or(&self.retrieval)
+    }
+
+    fn check_retrieval(&self, application: &str, streams: &[StreamReference]) -> Result<()> {
+        let bad = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
+        if let Some(unknown) = self.stream_retrieval.keys().find(|name| streams.iter().all(|s| s.name() != **name)) {
+            return bad(format!("stream_retrieval names stream {unknown}, which this worker does not read"));
+        }
+        for stream in streams {
+            match self.retrieval_of(&stream.name()) {
+                Retrieval::FanOut(Consumer::Arn(arn)) if arn.stream_name() != stream.name() => {
+                    return bad(format!("stream consumer {arn} is not one of stream {stream}: set stream_retrieval for each stream"));
+                }
+                Retrieval::FanOut(Consumer::OfApplication) if ConsumerName::new(application).is_err() => {
+                    return bad(format!(
+                        "the application's name {application:?} cannot be that of a stream consumer (1 to 128 letters, digits, '_', '.' \
+                         and '-'): set the retrieval to FanOut(Consumer::Name(..))"
+                    ));
+                }
+                Retrieval::FanOut(_) | Retrieval::Polling | Retrieval::Automatic => {}
+            }
         }
         Ok(())
     }
@@ -220,6 +258,38 @@ impl WorkerBuilder {
         self
     }
 
+    /// How shards are read: by polling, which is the default, or by enhanced fan-out.
+    ///
+    /// # Examples
+    /// ```
+    /// use shardkeeper::retrieval::{Consumer, Retrieval};
+    /// # use shardkeeper::{processor::{BoxError, ProcessRecordsInput, RecordProcessor}, local::LocalKinesis, worker::Worker};
+    /// # use std::sync::Arc;
+    /// # struct Nothing;
+    /// # #[async_trait::async_trait]
+    /// # impl RecordProcessor for Nothing {
+    /// #     async fn process_records(&mut self, _: ProcessRecordsInput<'_>) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let kinesis = LocalKinesis::in_memory();
+    /// let worker = Worker::builder("shop", "clicks", || Nothing)
+    ///     .stream_client(Arc::new(kinesis))
+    ///     .retrieval(Retrieval::FanOut(Consumer::OfApplication))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retrieval(mut self, retrieval: Retrieval) -> Self {
+        self.config.retrieval = retrieval;
+        self
+    }
+
+    /// How the shards of one of the streams are read, where it differs.
+    pub fn stream_retrieval(mut self, stream: StreamName, retrieval: Retrieval) -> Self {
+        self.config.stream_retrieval.insert(stream, retrieval);
+        self
+    }
+
     /// Holds records back for `quarantine` to keep: aggregates that cannot be taken apart, and user records that belong
     /// to another shard; see [`Policy::Quarantine`](kpl::Policy::Quarantine), which this sets.
     pub fn quarantine(mut self, quarantine: impl Quarantine) -> Self {
@@ -282,6 +352,7 @@ impl WorkerBuilder {
         if self.application.is_empty() || self.application.len() > 255 {
             return Err(Error::new(ErrorKind::InvalidInput, "the application name must have 1 to 255 characters"));
         }
+        self.config.check_retrieval(&self.application, &streams)?;
         let client = self.client.ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidInput,

@@ -10,6 +10,9 @@ use crate::{
     shards::ShardSync,
 };
 
+/// Wait after a shard sync that failed.
+const SYNC_RETRY: Duration = Duration::from_secs(5);
+
 pub(super) struct Housekeeper {
     table: Arc<dyn LeaseTable>,
     coordinator: CoordinatorHandle,
@@ -20,6 +23,8 @@ pub(super) struct Housekeeper {
 struct Kept {
     sync: ShardSync,
     next_sync: Option<Instant>,
+    /// Whether the shards were ever listed.
+    synced: bool,
 }
 
 impl Housekeeper {
@@ -29,7 +34,7 @@ impl Housekeeper {
         streams: Vec<ShardSync>,
         sync_interval: Duration,
     ) -> Self {
-        let streams = streams.into_iter().map(|sync| Kept { sync, next_sync: None }).collect();
+        let streams = streams.into_iter().map(|sync| Kept { sync, next_sync: None, synced: false }).collect();
         Self { table, coordinator, streams, sync_interval }
     }
 
@@ -61,7 +66,7 @@ impl Kept {
     fn is_fatal(&self, error: &Error) -> bool {
         match error.kind() {
             ErrorKind::Mismatch | ErrorKind::InvalidInput => true,
-            ErrorKind::AccessDenied | ErrorKind::NotFound => self.next_sync.is_none(),
+            ErrorKind::AccessDenied | ErrorKind::NotFound => !self.synced,
             _ => false,
         }
     }
@@ -71,7 +76,10 @@ impl Kept {
         let due = self.next_sync.is_none_or(|at| now >= at);
         let mut changed = false;
         if due || self.sync.needs_repair(scan) {
+            // A round that fails is not to wait for the next regular one.
+            self.next_sync = Some(Instant::now() + SYNC_RETRY.min(interval));
             let report = self.sync.sync(table, scan).await?;
+            self.synced = true;
             self.next_sync = Some(Instant::now() + interval);
             changed |= report.created > 0;
         }

@@ -8,6 +8,7 @@
 
 mod builder;
 mod housekeeping;
+mod registrations;
 mod report;
 mod run;
 mod runtime;
@@ -22,10 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     consumer::{ShardStatus, StatusCell},
+    error::Result,
     lease::{
         LeaseKey,
         coordinator::{CoordinationStatus, CoordinatorHandle},
     },
+    retrieval::fan_out::Registration,
+    stream::StreamReference,
     types::WorkerId,
 };
 
@@ -55,6 +59,8 @@ pub struct WorkerHandle {
 struct Shared {
     coordinator: Mutex<Option<CoordinatorHandle>>,
     shards: Mutex<BTreeMap<LeaseKey, StatusCell>>,
+    /// Of the streams that are read by enhanced fan-out.
+    registrations: Mutex<BTreeMap<StreamReference, Registration>>,
 }
 
 impl WorkerHandle {
@@ -80,5 +86,24 @@ impl WorkerHandle {
         let coordination = self.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(CoordinatorHandle::status);
         let shards = self.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).values().map(StatusCell::snapshot).collect();
         WorkerStatus { worker_id: self.worker_id.clone(), coordination: coordination.unwrap_or_default(), shards }
+    }
+
+    /// Deregisters the stream consumers that this worker has read with, so that the service no longer bills for them.
+    /// Nothing else does: a consumer outlives its workers. To be called when the application is retired, after `run` has
+    /// returned for its last worker: one that still runs registers its consumer again.
+    ///
+    /// Returns the streams concerned.
+    ///
+    /// # Errors
+    /// Those of `DeregisterStreamConsumer`, for the first stream that fails. A consumer that is gone already is no error.
+    pub async fn deregister_stream_consumers(&self) -> Result<Vec<StreamReference>> {
+        let registrations = self.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (stream, registration) in &registrations {
+            registration
+                .deregister()
+                .await
+                .map_err(|e| e.context(format!("cannot deregister stream consumer {registration} of {stream}")))?;
+        }
+        Ok(registrations.into_keys().collect())
     }
 }

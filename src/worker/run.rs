@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     RunReport, ShardEnding, ShardReport, Worker,
     housekeeping::Housekeeper,
+    registrations,
     runtime::CoordinationThread,
     streams::{self, stream_of},
 };
@@ -103,6 +104,7 @@ impl Worker {
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),
             spawner: coordination.clone(),
+            streams: Arc::new(prepared.iter().map(streams::KnownStream::in_leases).collect()),
             gained: gained_sender,
             scans: scan_sender,
         };
@@ -161,6 +163,7 @@ impl Worker {
     /// What must be right before anything starts: the table and the streams.
     async fn prepare(&self, coordination: &Spawner) -> Result<Vec<streams::KnownStream>> {
         let known = streams::resolve(&self.client, &self.streams, &self.random).await?;
+        self.register(&known).await?;
         let table = Arc::clone(&self.table);
         let random = self.random.clone();
         let initialize = async move {
@@ -189,11 +192,26 @@ impl Worker {
         )
     }
 
+    /// Finds or registers the stream consumers of streams that are read by enhanced fan-out.
+    async fn register(&self, streams: &[streams::KnownStream]) -> Result<()> {
+        for stream in streams {
+            let retrieval = self.config.retrieval_of(&stream.reference.name());
+            let registration = registrations::resolve(&self.client, stream, &self.application, retrieval, &self.random).await?;
+            if let Some(registration) = registration {
+                let registrations = &self.handle.shared.registrations;
+                registrations.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.reference.clone(), registration);
+            }
+        }
+        Ok(())
+    }
+
     fn consumers(&self, streams: Vec<streams::KnownStream>, spawner: Spawner) -> Consumers {
         let budget = ByteBudget::new(self.config.max_buffered_bytes);
+        let registrations = self.handle.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let contexts = streams
             .into_iter()
             .map(|stream| {
+                let registration = registrations.get(&stream.reference).cloned();
                 let context = StreamContext {
                     worker: self.handle.worker_id().clone(),
                     stream: stream.reference,
@@ -201,6 +219,8 @@ impl Worker {
                     factory: Arc::clone(&self.factory),
                     config: self.config.consumer.clone(),
                     polling: self.config.polling.clone(),
+                    registration,
+                    fan_out: self.config.fan_out.clone(),
                     unpacking: Unpacking { policy: self.config.deaggregation, quarantine: self.quarantine.clone() },
                     budget: budget.clone(),
                     random: self.random.clone(),

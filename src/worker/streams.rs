@@ -8,7 +8,7 @@ use crate::{
     random::Randomness,
     retry::RetryConfig,
     stream::{StreamClient, StreamDescription, StreamReference, StreamStatus},
-    types::StreamIdentifier,
+    types::{StreamArn, StreamIdentifier},
 };
 
 /// A stream of this worker, as leases name it.
@@ -16,6 +16,17 @@ use crate::{
 pub(super) struct KnownStream {
     pub(super) reference: StreamReference,
     pub(super) identifier: StreamIdentifier,
+    pub(super) arn: StreamArn,
+}
+
+impl KnownStream {
+    /// As lease rows name it: not at all where it is the only one.
+    pub(super) fn in_leases(&self) -> Option<StreamIdentifier> {
+        match &self.identifier {
+            StreamIdentifier::Single(_) => None,
+            multi @ StreamIdentifier::Multi { .. } => Some(multi.clone()),
+        }
+    }
 }
 
 /// Describes each stream, so that a wrong name, region or permission is told at once and by name.
@@ -27,6 +38,7 @@ pub(super) async fn resolve(
     let mut known = Vec::new();
     for reference in references {
         let description = describe(client, reference, random).await?;
+        let arn = description.arn.clone();
         let identifier = if references.len() == 1 {
             StreamIdentifier::Single(description.name)
         } else {
@@ -36,7 +48,7 @@ pub(super) async fn resolve(
                 epoch: u64::try_from(description.created.as_millis() / 1000).unwrap_or(0).max(1),
             }
         };
-        known.push(KnownStream { reference: reference.clone(), identifier });
+        known.push(KnownStream { reference: reference.clone(), identifier, arn });
     }
     Ok(known)
 }

@@ -14,6 +14,7 @@ use shardkeeper::{
     clock::{Clock, TokioClock},
     lease::{LeaseTable, MemoryLeaseTable},
     random::Randomness,
+    retrieval::{Consumer, Retrieval},
     stream::StreamClient,
     task::Spawner,
     testing::{FaultyLeaseTable, FaultyStream, Process},
@@ -163,6 +164,10 @@ impl Fleet {
                 Start::AtTimestamp => InitialPosition::AtTimestamp(crate::run::START_AT),
             })
             .lease_duration(plan.lease_duration)
+            .retrieval(match plan.fan_out {
+                Some(_) => Retrieval::FanOut(Consumer::OfApplication),
+                None => Retrieval::Polling,
+            })
             .configure(|config| {
                 config.lease.watch_interval = config.lease.watch_interval.min(plan.lease_duration / 4);
                 config.lease.drain_timeout = plan.drain_timeout;

@@ -109,6 +109,8 @@ pub(crate) struct Plan {
     pub(crate) reshard_delay: Duration,
     pub(crate) list_shards_lag: Duration,
     pub(crate) empty_answers: f64,
+    /// Whether the shards are read by enhanced fan-out, and how long its subscriptions live.
+    pub(crate) fan_out: Option<Duration>,
     pub(crate) faults: Vec<(Duration, Fault)>,
 }
 
@@ -148,8 +150,12 @@ impl Plan {
             reshard_delay: Duration::from_millis(if dice.chance(0.5) { dice.number(0..8000) } else { 0 }),
             list_shards_lag: Duration::from_millis(if dice.chance(0.3) { dice.number(0..10_000) } else { 0 }),
             empty_answers: maybe(&mut dice, 0.5),
+            fan_out: None,
             faults: Vec::new(),
         };
+        // Drawn by itself, so that what a seed did before it could subscribe stays the same but for this.
+        let mut dice = Dice::new(seed, "fan-out");
+        plan.fan_out = dice.chance(0.4).then(|| Duration::from_secs(*dice.pick(&[8, 20, 60, 300])));
         plan.faults = plan.draw_faults();
         plan
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shardkeeper::{
     clock::TokioClock,
-    local::{Config, CreateStream, Delays, LocalKinesis, Quirks},
+    local::{Config, CreateStream, Delays, FanOut, LocalKinesis, Quirks},
     random::Randomness,
     stream::StreamReference,
     task::Spawner,
@@ -86,7 +86,8 @@ impl Stage {
         let world = &Arc::new(World::new(settings, keep_lines));
         let clock = TokioClock::starting_at(BASE);
         let config = Config {
-            delays: Delays { update: plan.reshard_delay, ..Delays::default() },
+            delays: Delays { update: plan.reshard_delay, consumer: Duration::from_secs(3), ..Delays::default() },
+            fan_out: FanOut { subscription_life: plan.fan_out.unwrap_or(FanOut::default().subscription_life), ..FanOut::default() },
             quirks: Quirks { list_shards_lag: plan.list_shards_lag, empty_answers: plan.empty_answers },
             ..Config::default()
         };

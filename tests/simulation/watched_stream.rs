@@ -10,14 +10,16 @@ use async_trait::async_trait;
 use shardkeeper::{
     Result,
     stream::{
-        PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
+        StreamDescription, StreamReference, Subscription, SubscriptionEvent,
     },
-    types::{Shard, ShardId},
+    types::{ChildShard, ConsumerArn, ConsumerName, Shard, ShardId, StreamArn},
 };
 
 use crate::{event::Event, world::World};
 
 /// Reports shards to the world, before anybody else hears of them.
+#[derive(Clone)]
 pub(crate) struct WatchedStream {
     stream: Arc<dyn StreamClient>,
     world: Arc<World>,
@@ -39,6 +41,24 @@ impl WatchedStream {
 
     fn known<T>(&self, f: impl FnOnce(&mut Known) -> T) -> T {
         f(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn end(&self, shard: ShardId, children: &[ChildShard]) {
+        for child in children {
+            let seen = self.known(|known| known.shards.contains_key(&child.id));
+            if !seen {
+                self.show(&Shard {
+                    id: child.id.clone(),
+                    parents: child.parents.clone(),
+                    hash_key_range: child.hash_key_range,
+                    starting_sequence_number: shardkeeper::types::SequenceNumber::ZERO,
+                    ending_sequence_number: None,
+                });
+            }
+        }
+        if self.known(|known| known.ended.insert(shard.clone(), ()).is_none()) {
+            self.world.record(&Event::EndSeen { shard });
+        }
     }
 
     fn show(&self, shard: &Shard) {
@@ -87,25 +107,46 @@ impl StreamClient for WatchedStream {
                 Some(next) => {
                     self.known(|known| known.iterators.insert(next.0.clone(), shard));
                 }
-                None => {
-                    for child in &page.child_shards {
-                        let seen = self.known(|known| known.shards.contains_key(&child.id));
-                        if !seen {
-                            self.show(&Shard {
-                                id: child.id.clone(),
-                                parents: child.parents.clone(),
-                                hash_key_range: child.hash_key_range,
-                                starting_sequence_number: shardkeeper::types::SequenceNumber::ZERO,
-                                ending_sequence_number: None,
-                            });
-                        }
-                    }
-                    if self.known(|known| known.ended.insert(shard.clone(), ()).is_none()) {
-                        self.world.record(&Event::EndSeen { shard });
-                    }
-                }
+                None => self.end(shard, &page.child_shards),
             }
         }
         Ok(page)
+    }
+
+    async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
+        self.stream.register_stream_consumer(stream, name).await
+    }
+
+    async fn describe_stream_consumer(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription> {
+        self.stream.describe_stream_consumer(consumer).await
+    }
+
+    async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
+        self.stream.deregister_stream_consumer(consumer).await
+    }
+
+    async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        let subscription = self.stream.subscribe_to_shard(consumer, shard, position).await?;
+        Ok(Box::new(WatchedSubscription { subscription, shard: shard.clone(), watched: self.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct WatchedSubscription {
+    subscription: Box<dyn Subscription>,
+    shard: ShardId,
+    watched: WatchedStream,
+}
+
+#[async_trait]
+impl Subscription for WatchedSubscription {
+    async fn next(&mut self) -> Result<Option<SubscriptionEvent>> {
+        let event = self.subscription.next().await?;
+        if let Some(event) = &event
+            && event.continuation.is_none()
+        {
+            self.watched.end(self.shard.clone(), &event.child_shards);
+        }
+        Ok(event)
     }
 }

@@ -13,7 +13,7 @@ use http::StatusCode;
 use shardkeeper::{
     ErrorKind,
     clock::SystemClock,
-    local::{Config, CreateStream, Limits, LocalKinesis, server::LocalServer},
+    local::{Config, CreateStream, FanOut, Limits, LocalKinesis, server::LocalServer},
     random::Randomness,
     stream::{
         ShardFilter, ShardIterator, ShardPosition, StreamClient, StreamReference,
@@ -31,7 +31,10 @@ fn reference(name: &str) -> StreamReference {
 }
 
 async fn suite_passes(limits: Limits, cases: &[Case]) {
-    let kinesis = LocalKinesis::new(Config { limits, ..Config::default() }, Arc::new(SystemClock), Randomness::seeded(3));
+    // Real time passes here: what the service takes seconds for is short.
+    let fan_out =
+        FanOut { idle_event_interval: Duration::from_millis(200), takeover_after: Duration::from_millis(1500), ..FanOut::default() };
+    let kinesis = LocalKinesis::new(Config { limits, fan_out, ..Config::default() }, Arc::new(SystemClock), Randomness::seeded(3));
     let server = LocalServer::bind(LOOPBACK, kinesis).await.expect("a free port");
     let client = AwsStreamClient::from_builder(sdk_config(&server.endpoint_url()), Default::default());
     Suite::new(&client, &client, "suite").run(cases).await;

@@ -186,9 +186,12 @@ async fn consumers_are_listed_and_deregistered() {
     assert_eq!(again.code(), Some("ResourceInUseException"));
     let gone = sdk.describe_stream_consumer().stream_arn(&arn).consumer_name("a").send().await.expect_err("gone");
     assert_eq!(gone.code(), Some("ResourceNotFoundException"));
+    let refused = sdk.delete_stream().stream_arn(&arn).send().await.expect_err("it has consumers");
+    assert_eq!(refused.code(), Some("ResourceInUseException"));
     let dry = sdk.subscribe_to_shard().consumer_arn(format!("{arn}/consumer/b:1795262400")).shard_id(SHARD).dry_run(true);
     let dry = dry.starting_position(from(ShardIteratorType::Latest)).send().await.expect_err("a dry run never succeeds");
     assert_eq!(dry.code(), Some("DryRunOperationException"));
+    sdk.delete_stream().stream_arn(&arn).enforce_consumer_deletion(true).send().await.expect("deleted");
 }
 
 fn from_trim_horizon(consumer: &str) -> Value {

@@ -1,3 +1,4 @@
+mod fan_out;
 mod reading;
 mod rig;
 
@@ -215,7 +216,7 @@ async fn nothing_is_called_behind_a_lapsed_fence_and_all_goes_on_when_it_is_back
     assert_eq!(rig.log.names().len(), 3, "the call under way goes on, no other begins");
     assert_eq!(rig.processed(), all(10));
     assert_eq!(rig.phase(), ShardPhase::Suspended);
-    rig.tenure.fence.extend(Instant::now() + secs(1_000_000));
+    rig.tenure.fence.extend(Instant::now(), Instant::now() + secs(1_000_000));
     rig.until_processed(20).await;
     assert_eq!(rig.processed(), all(20), "what the call did counts, since the lease was kept");
     rig.hand_over();

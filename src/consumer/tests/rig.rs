@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,13 +27,18 @@ use crate::{
         ShutdownRequestedInput,
     },
     random::Randomness,
-    retrieval::{ByteBudget, Unpacking, polling},
+    retrieval::{
+        ByteBudget, Unpacking,
+        fan_out::{self, Registration},
+        polling,
+    },
     stream::{
-        PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
+        StreamDescription, StreamReference, Subscription, SubscriptionEvent,
     },
     task::{Spawner, Task},
     testing::ProcessorLog,
-    types::{Checkpoint, ShardId, StreamIdentifier, Timestamp},
+    types::{Checkpoint, ConsumerArn, ConsumerName, ShardId, StreamArn, StreamIdentifier, Timestamp},
 };
 
 pub(super) fn secs(n: u64) -> Duration {
@@ -164,7 +172,54 @@ pub(super) struct Flaky {
     pub(super) failures: Mutex<VecDeque<ErrorKind>>,
     /// Answers of `GetRecords` that lack their next iterator although the shard goes on.
     pub(super) cut_off: Mutex<u32>,
+    /// Iterators and subscriptions asked for, also those refused.
     pub(super) calls: Mutex<Vec<(Instant, ShardPosition)>>,
+    /// What becomes of the events of subscriptions, the next first; they arrive when nothing is said.
+    events: Arc<Mutex<VecDeque<Fault>>>,
+    /// Subscriptions open at the moment.
+    open: Arc<AtomicUsize>,
+}
+
+/// What happens on the way of a subscription's event.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fault {
+    /// It never comes, nor does any after it.
+    HalfOpen,
+    /// An error comes in its place.
+    Broken(ErrorKind),
+    /// The subscription ends before it.
+    Ended,
+    /// It comes without continuation and children, although the shard goes on.
+    CutOff,
+}
+
+/// A subscription whose events meet faults.
+#[derive(Debug)]
+struct FlakySubscription {
+    inner: Box<dyn Subscription>,
+    events: Arc<Mutex<VecDeque<Fault>>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for FlakySubscription {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Subscription for FlakySubscription {
+    async fn next(&mut self) -> Result<Option<SubscriptionEvent>> {
+        let event = self.inner.next().await;
+        let fault = self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        match fault {
+            None => event,
+            Some(Fault::HalfOpen) => std::future::pending().await,
+            Some(Fault::Broken(kind)) => Err(Error::new(kind, "as told")),
+            Some(Fault::Ended) => Ok(None),
+            Some(Fault::CutOff) => Ok(event?.map(|event| SubscriptionEvent { continuation: None, child_shards: Vec::new(), ..event })),
+        }
+    }
 }
 
 impl std::fmt::Display for Flaky {
@@ -209,6 +264,26 @@ impl StreamClient for Flaky {
         }
         Ok(page)
     }
+
+    async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
+        StreamClient::register_stream_consumer(&self.inner, stream, name).await
+    }
+
+    async fn describe_stream_consumer(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription> {
+        StreamClient::describe_stream_consumer(&self.inner, consumer).await
+    }
+
+    async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
+        StreamClient::deregister_stream_consumer(&self.inner, consumer).await
+    }
+
+    async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), position));
+        self.fail()?;
+        let inner = StreamClient::subscribe_to_shard(&self.inner, consumer, shard, position).await?;
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(FlakySubscription { inner, events: Arc::clone(&self.events), open: Arc::clone(&self.open) }))
+    }
 }
 
 pub(super) struct Setup {
@@ -221,6 +296,8 @@ pub(super) struct Setup {
     pub(super) record_bytes: usize,
     pub(super) checkpoint: Checkpoint,
     pub(super) parents: bool,
+    /// Reads by subscription, as the stream consumer `shop`.
+    pub(super) fan_out: Option<fan_out::Config>,
 }
 
 impl Default for Setup {
@@ -235,12 +312,14 @@ impl Default for Setup {
             record_bytes: 0,
             checkpoint: Checkpoint::TrimHorizon,
             parents: false,
+            fan_out: None,
         }
     }
 }
 
 pub(super) struct Rig {
     pub(super) kinesis: LocalKinesis,
+    pub(super) clock: SharedClock,
     pub(super) stream: StreamReference,
     pub(super) client: Arc<Flaky>,
     pub(super) log: ProcessorLog,
@@ -260,11 +339,27 @@ impl Setup {
     /// Starts a consumer of a stream of one shard that holds `records`.
     pub(super) fn start(self) -> Rig {
         let clock: SharedClock = Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_795_262_400_000)));
-        let limits = local::Limits { write_bytes_per_second: None, write_records_per_second: None, ..local::Limits::enforced() };
-        let kinesis = LocalKinesis::new(local::Config { limits, ..local::Config::default() }, Arc::clone(&clock), Randomness::seeded(7));
-        kinesis.create_stream(&CreateStream::provisioned("clicks".parse().expect("valid"), 1)).expect("a new stream");
-        let stream: StreamReference = "clicks".parse().expect("valid");
+        let kinesis = Self::kinesis(&clock);
+        let records = self.records;
+        let size = self.record_bytes;
+        let mut rig = self.start_on(kinesis, clock);
+        for _ in 0..records {
+            rig.put(size);
+        }
+        rig
+    }
 
+    /// A stream of one shard.
+    fn kinesis(clock: &SharedClock) -> LocalKinesis {
+        let limits = local::Limits { write_bytes_per_second: None, write_records_per_second: None, ..local::Limits::enforced() };
+        let kinesis = LocalKinesis::new(local::Config { limits, ..local::Config::default() }, Arc::clone(clock), Randomness::seeded(7));
+        kinesis.create_stream(&CreateStream::provisioned("clicks".parse().expect("valid"), 1)).expect("a new stream");
+        kinesis
+    }
+
+    /// Starts a consumer of the stream's shard.
+    pub(super) fn start_on(self, kinesis: LocalKinesis, clock: SharedClock) -> Rig {
+        let stream: StreamReference = "clicks".parse().expect("valid");
         let identifier = StreamIdentifier::Single(stream.name());
         let mut lease = Lease::new(&identifier, ShardId::from_index(0), self.checkpoint);
         lease.start_at = Some(clock.now());
@@ -273,16 +368,26 @@ impl Setup {
             lease.parents = [ShardId::from_index(900)].into();
         }
         let fence = Fence::new();
-        fence.extend(Instant::now() + secs(1_000_000));
+        fence.extend(Instant::now(), Instant::now() + secs(1_000_000));
         let tenure = Tenure::new(&lease, fence, CancellationToken::new());
         let (sender, commands) = mpsc::channel(8);
         let peer = Arc::new(Mutex::new(Peer::default()));
         let spawner = Spawner::current();
         let writer = spawner.spawn("writer", serve(commands, Arc::clone(&tenure), Arc::clone(&peer)));
 
-        let client =
-            Arc::new(Flaky { inner: kinesis.clone(), failures: Mutex::default(), cut_off: Mutex::default(), calls: Mutex::default() });
+        let client = Arc::new(Flaky {
+            inner: kinesis.clone(),
+            failures: Mutex::default(),
+            cut_off: Mutex::default(),
+            calls: Mutex::default(),
+            events: Arc::default(),
+            open: Arc::default(),
+        });
         let log = ProcessorLog::default();
+        let shop = || {
+            let arn = kinesis.describe_stream_summary(&stream).expect("it was made").description.arn;
+            Registration::by_name(Arc::<Flaky>::clone(&client), arn, "shop".parse().expect("valid"), Randomness::seeded(12))
+        };
         let context = StreamContext {
             worker: "host-1".parse().expect("valid"),
             stream: stream.clone(),
@@ -290,20 +395,18 @@ impl Setup {
             factory: Arc::new(log.factory_around(self.scripts)),
             config: self.config,
             polling: self.polling,
+            registration: self.fan_out.as_ref().map(|_| shop()),
+            fan_out: self.fan_out.unwrap_or_default(),
             unpacking: self.unpacking,
             budget: self.budget,
             clock: Arc::clone(&clock),
             random: Randomness::seeded(11),
             spawner: spawner.clone(),
         };
-        let status = StatusCell::new(&lease, clock);
+        let status = StatusCell::new(&lease, Arc::clone(&clock));
         let held = HeldLease { lease, handle: LeaseHandle { tenure: Arc::clone(&tenure), commands: sender } };
         let task = spawner.spawn("shard", run_shard(context, held, status.clone()));
-        let mut rig = Rig { kinesis, stream, client, log, tenure, status, task, put: 0, peer, _writer: writer };
-        for _ in 0..self.records {
-            rig.put(self.record_bytes);
-        }
-        rig
+        Rig { kinesis, clock, stream, client, log, tenure, status, task, put: 0, peer, _writer: writer }
     }
 }
 
@@ -393,6 +496,21 @@ impl Rig {
 
     pub(super) fn fail_reads(&self, kinds: impl IntoIterator<Item = ErrorKind>) {
         self.client.failures.lock().unwrap_or_else(PoisonError::into_inner).extend(kinds);
+    }
+
+    /// What becomes of the next events of subscriptions.
+    pub(super) fn fault_events(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.client.events.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+    }
+
+    /// Iterators and subscriptions asked for, also those refused, with when.
+    pub(super) fn opened(&self) -> Vec<(Instant, ShardPosition)> {
+        self.client.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Subscriptions open at the moment.
+    pub(super) fn open_subscriptions(&self) -> usize {
+        self.client.open.load(Ordering::Relaxed)
     }
 
     pub(super) fn phase(&self) -> ShardPhase {

@@ -55,6 +55,7 @@ fn member(table: &MemoryLeaseTable, name: &str, seed: u64) -> Member {
         clock: Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_795_000_000_000))),
         random: Randomness::seeded(seed),
         spawner: spawner.clone(),
+        streams: Arc::new(BTreeSet::from([None])),
         gained,
         scans,
     };

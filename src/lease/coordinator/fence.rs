@@ -15,20 +15,26 @@ pub(crate) struct Fence(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     until: Mutex<Option<Instant>>,
+    /// Heartbeats sent before this moment prove nothing any more.
+    distrusted: Mutex<Option<Instant>>,
     changed: Notify,
 }
 
 impl Fence {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Inner { until: Mutex::new(None), changed: Notify::new() }))
+        Self(Arc::new(Inner { until: Mutex::new(None), distrusted: Mutex::new(None), changed: Notify::new() }))
     }
 
     fn until(&self) -> Option<Instant> {
         *self.0.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the fence out, after a heartbeat was acknowledged.
-    pub(crate) fn extend(&self, until: Instant) {
+    /// Moves the fence out to `until`, after a heartbeat sent at `sent` was acknowledged.
+    pub(crate) fn extend(&self, sent: Instant, until: Instant) {
+        let distrusted = *self.0.distrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if distrusted.is_some_and(|since| sent < since) {
+            return;
+        }
         {
             let mut current = self.0.until.lock().unwrap_or_else(PoisonError::into_inner);
             *current = Some(current.map_or(until, |c| c.max(until)));
@@ -38,6 +44,7 @@ impl Fence {
 
     /// Lets it lapse now, when the monotonic clock cannot be trusted to have counted all time passed.
     pub(crate) fn distrust(&self) {
+        *self.0.distrusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.0.changed.notify_waiters();
     }
@@ -92,16 +99,22 @@ mod tests {
         let fence = Fence::new();
         assert!(!fence.holds());
         let start = Instant::now();
-        fence.extend(start + Duration::from_secs(9));
+        fence.extend(start, start + Duration::from_secs(9));
         assert!(fence.holds());
-        fence.extend(start + Duration::from_secs(3));
+        fence.extend(start, start + Duration::from_secs(3));
         assert_eq!(fence.remaining(), Duration::from_secs(9), "a late acknowledgement never shortens it");
         fence.lapsed().await;
         assert_eq!(start.elapsed(), Duration::from_secs(9));
         assert!(!fence.holds());
-        fence.extend(Instant::now() + Duration::from_secs(1));
+        let sent = Instant::now();
+        fence.extend(sent, sent + Duration::from_secs(5));
         fence.held().await;
+        tokio::time::advance(Duration::from_millis(10)).await;
         fence.distrust();
         assert!(!fence.holds());
+        fence.extend(sent, sent + Duration::from_secs(5));
+        assert!(!fence.holds(), "a heartbeat sent before the doubt does not end it");
+        fence.extend(Instant::now(), Instant::now() + Duration::from_secs(5));
+        assert!(fence.holds());
     }
 }

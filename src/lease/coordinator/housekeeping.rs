@@ -166,7 +166,13 @@ impl Housekeeping {
         let me = life.me().clone();
         let workers = &scan.workers;
         let index: BTreeMap<&WorkerId, usize> = workers.iter().enumerate().map(|(i, w)| (&w.id, i)).collect();
-        let leases: Vec<&Lease> = scan.leases.iter().filter(|l| !l.checkpoint.is_shard_end()).collect();
+        // Leases of streams that this worker does not read are another configuration's affair.
+        let open = scan.leases.iter().filter(|l| !l.checkpoint.is_shard_end() && life.outfit.reads(l));
+        let leases: Vec<&Lease> = {
+            let state = life.state();
+            // What a Java worker keeps alive is never given away.
+            open.filter(|l| !is_java_owned(l) || state.observer.lease_status(l, now) == LeaseStatus::Expired).collect()
+        };
 
         let owners: Vec<Option<usize>> = {
             let state = life.state();
@@ -216,6 +222,7 @@ impl Housekeeping {
             }
         }
         self.remind(&leases, &owners, workers, &mut signals);
+        self.remind_of_moves(&leases, &owners, workers, &mut signals);
 
         for (worker, mut batch) in signals {
             if worker == me {
@@ -241,6 +248,24 @@ impl Housekeeping {
         if !own.is_empty() {
             let life = Arc::clone(&self.life);
             self.life.outfit.spawner.spawn("accept leases", async move { life.claim(own).await }).detach();
+        }
+    }
+
+    /// A hand-over that was asked for and has not begun is asked for again: the first signal may have been lost.
+    fn remind_of_moves(
+        &self,
+        leases: &[&Lease],
+        owners: &[Option<usize>],
+        workers: &[WorkerRow],
+        signals: &mut BTreeMap<WorkerId, Vec<Signal>>,
+    ) {
+        for (lease, owner) in leases.iter().zip(owners) {
+            let (Some(moving), Some(owner)) = (self.moving.get(&lease.key), owner.map(|i| &workers[i].id)) else { continue };
+            let signal = Signal::HandOver { lease: lease.key.clone(), counter: lease.counter, to: moving.to.clone() };
+            let batch = signals.entry(owner.clone()).or_default();
+            if owner != self.life.me() && !batch.contains(&signal) {
+                batch.push(signal);
+            }
         }
     }
 
@@ -292,6 +317,8 @@ fn living_owner(lease: &Lease, workers: &[WorkerRow], index: &BTreeMap<&WorkerId
         LeaseStatus::Unowned | LeaseStatus::Orphaned | LeaseStatus::Expired => None,
         LeaseStatus::Alive => match lease.owner_instance {
             Some(instance) if workers[owner].version.instance != instance => None,
+            // Handed to a worker that has begun to leave meanwhile: it will not accept.
+            None if workers[owner].state == WorkerState::Leaving => None,
             _ => Some(owner),
         },
     }

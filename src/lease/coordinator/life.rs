@@ -27,7 +27,7 @@ use crate::{
     random::Randomness,
     retry::RetryConfig,
     task::Spawner,
-    types::{InstanceId, WorkerId},
+    types::{InstanceId, StreamIdentifier, WorkerId},
 };
 
 /// What every life of a worker shares.
@@ -39,6 +39,8 @@ pub(crate) struct Outfit {
     pub(crate) clock: SharedClock,
     pub(crate) random: Randomness,
     pub(crate) spawner: Spawner,
+    /// The streams this worker reads, as leases name them; `None` stands for the only one.
+    pub(crate) streams: Arc<BTreeSet<Option<StreamIdentifier>>>,
     /// Where gained leases go.
     pub(crate) gained: mpsc::Sender<HeldLease>,
     /// Where the housekeeper's scans go; what is not taken in time is dropped, as the next one is fresher.
@@ -53,6 +55,11 @@ impl Outfit {
             Ok(answer) => answer,
             Err(_) => Err(Error::new(ErrorKind::Timeout, format!("no answer from {} within {limit:?}", self.table))),
         }
+    }
+
+    /// Whether a lease is of a stream that this worker reads.
+    pub(crate) fn reads(&self, lease: &Lease) -> bool {
+        self.streams.contains(&lease.stream)
     }
 
     pub(crate) fn write_id(&self) -> WriteId {
@@ -104,7 +111,7 @@ pub(crate) struct Life {
 impl Life {
     pub(super) fn new(outfit: Outfit, version: WorkerVersion, registered: Instant) -> Arc<Self> {
         let fence = Fence::new();
-        fence.extend(registered + outfit.config.lease_duration - outfit.config.fence_margin());
+        fence.extend(registered, registered + outfit.config.lease_duration - outfit.config.fence_margin());
         Arc::new(Self {
             instance: version.instance,
             fence,

@@ -69,9 +69,16 @@ impl Outfit {
             }
         }
         tracing::info!(worker_id = %self.me, instance = %version.instance, table = %self.table, "worker joined");
-        // The scan is read anew: a fleet may have changed while a predecessor was watched.
-        let scan = self.call(self.table.scan()).await?;
-        Ok((Life::new(self.clone(), version, sent), scan))
+        // The scan is read anew: a fleet may have changed while a predecessor was watched. Only the scan is repeated when it
+        // fails: the row just written would else be watched as that of a namesake.
+        let mut backoff = self.table_retry().backoff(&self.random);
+        loop {
+            match self.call(self.table.scan()).await {
+                Ok(scan) => return Ok((Life::new(self.clone(), version, sent), scan)),
+                Err(error) if retry_table(&error) && backoff.wait().await => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Watches the row of a worker with the same id until it has kept still for a lease duration: a dead predecessor
@@ -140,6 +147,10 @@ impl Outfit {
 
 /// What moves while a Java worker is alive: counters of leases that it owns, and the version of its leader lock.
 fn java_tokens(scan: &TableScan) -> Vec<(String, String)> {
+    if !scan.leases.iter().any(is_java_owned) {
+        // Nobody deletes the lock of a fleet that was killed; a living one owns leases.
+        return Vec::new();
+    }
     let leases = scan.leases.iter().filter(|l| is_java_owned(l)).map(|l| (format!("lease {}", l.key), l.counter.to_string()));
     let lock = scan.leader_lock.iter().map(|lock| (format!("the leader lock of {}", lock.owner), lock.version.clone()));
     leases.chain(lock).collect()
@@ -215,6 +226,6 @@ impl Life {
             // What was removed from the row may be announced anew later.
             state.handled.retain(|signal| !handled.contains(signal));
         }
-        self.fence.extend(sent + self.outfit.config.lease_duration - self.outfit.config.fence_margin());
+        self.fence.extend(sent, sent + self.outfit.config.lease_duration - self.outfit.config.fence_margin());
     }
 }

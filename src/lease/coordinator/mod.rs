@@ -153,6 +153,8 @@ impl LeaseCoordinator {
     }
 
     async fn live(&self, life: &Arc<Life>, scan: &crate::lease::TableScan) -> Result<End> {
+        // However the life ends, by a panic too, its leases end with it.
+        let _lost_at_the_end = life.expelled.clone().drop_guard();
         let stay = {
             let life = Arc::clone(life);
             let stop = self.shared.stop.clone();

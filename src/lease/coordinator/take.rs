@@ -80,7 +80,7 @@ impl Life {
         let mut backoff = outfit.table_retry().backoff(&outfit.random);
         let mut in_doubt = false;
         loop {
-            if self.expelled.is_cancelled() || row.checkpoint.is_shard_end() {
+            if self.expelled.is_cancelled() || row.checkpoint.is_shard_end() || !outfit.reads(&row) {
                 return;
             }
             let mine = row.is_held_by(self.me(), self.instance);

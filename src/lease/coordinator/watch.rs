@@ -168,7 +168,9 @@ impl Watch {
             }
         }
         if !claims.is_empty() {
-            self.life.claim(claims).await;
+            // Beside the watch: a row that cannot be written for a while must not make this worker deaf to the rest.
+            let life = Arc::clone(&self.life);
+            self.life.outfit.spawner.spawn("claim leases", async move { life.claim(claims).await }).detach();
         }
     }
 

@@ -51,6 +51,8 @@ impl LeaseWriter {
     /// Serves the lease's consumer until the tenure ends.
     pub(super) async fn run(mut self) {
         let lost = self.tenure.lost.clone();
+        // By a panic too: a consumer without a writer must not go on.
+        let _lost_at_the_end = lost.clone().drop_guard();
         loop {
             let command = tokio::select! {
                 biased;
@@ -288,7 +290,9 @@ impl LeaseWriter {
                     }
                 }
             };
-            if !retry_table(&error) || deadline.is_some_and(|at| Instant::now() >= at) || !backoff.wait().await {
+            // A write without a limit ends the tenure: it is tried for as long as the life lasts, whatever the error, since
+            // the row would else look alive with nobody to read the shard.
+            if (limit.is_some() && !retry_table(&error)) || deadline.is_some_and(|at| Instant::now() >= at) || !backoff.wait().await {
                 return Err(error.context(format!("cannot write lease {}", self.current.key)));
             }
         }

@@ -44,6 +44,7 @@ impl Place {
 
 impl Model {
     /// The stream and the shard that an iterator is of.
+    #[cfg(feature = "server")]
     pub(in crate::local) fn place_of(iterator: &ShardIterator) -> Option<(StreamName, ShardId)> {
         Place::decode(iterator).map(|place| (place.stream, ShardId::from_index(u64::from(place.shard))))
     }

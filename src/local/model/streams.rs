@@ -86,9 +86,31 @@ impl Model {
     /// `DeleteStream`: the stream, its shards and all its records.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse` while the stream is being made or deleted.
+    /// `ResourceNotFound`, `ResourceInUse` while the stream is being made or deleted, or when stream consumers are
+    /// registered.
     pub fn delete_stream(&mut self, now: Timestamp, stream: &StreamReference) -> Result<(), ServiceError> {
+        self.delete(now, stream, false)
+    }
+
+    /// `DeleteStream` with `EnforceConsumerDeletion`: its stream consumers, too.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse` while the stream is being made or deleted.
+    pub fn delete_stream_with_consumers(&mut self, now: Timestamp, stream: &StreamReference) -> Result<(), ServiceError> {
+        self.delete(now, stream, true)
+    }
+
+    fn delete(&mut self, now: Timestamp, stream: &StreamReference, with_consumers: bool) -> Result<(), ServiceError> {
         self.on(now, stream, |stream, cx| {
+            if !with_consumers && !stream.facts.consumers.is_empty() {
+                let message = format!(
+                    "Stream {} under account {} has {} registered consumers: deregister them, or set EnforceConsumerDeletion.",
+                    stream.facts.name,
+                    cx.config.account_id,
+                    stream.facts.consumers.len()
+                );
+                return Err(ServiceError::new(ServiceErrorCode::ResourceInUse, message));
+            }
             if matches!(stream.status(), StreamStatus::Creating | StreamStatus::Deleting) {
                 stream.require_active(cx)?;
             }

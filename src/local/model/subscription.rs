@@ -204,9 +204,9 @@ impl Stream {
         }
         let batch = shard.batch(now, &self.facts.encryption, subscription.next, EVENT_MAX_RECORDS, EVENT_MAX_BYTES);
         let idle = batch.records.is_empty() && !batch.ended;
-        let heartbeat = subscription.last_event.plus(cx.config.fan_out.idle_event_interval);
-        if idle && now < heartbeat {
-            let until = heartbeat.min(subscription.ends);
+        let idle_event_at = subscription.last_event.plus(cx.config.fan_out.idle_event_interval);
+        if idle && now < idle_event_at {
+            let until = idle_event_at.min(subscription.ends);
             return SubscriptionStep::Wait { until: self.passes_at().filter(|at| *at > now).map_or(until, |at| at.min(until)) };
         }
         bytes.charge(now, batch.bytes, rate);

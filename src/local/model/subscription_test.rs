@@ -222,7 +222,8 @@ fn subscriptions_end_with_their_consumer_or_stream() {
     let anew = m.register_stream_consumer(at(1000), &reference(), "app", BTreeMap::new()).expect("registered").arn;
     assert_ne!(anew, arn);
     let second = subscribe(&mut m, at(1001), &anew, ShardPosition::Latest);
-    m.delete_stream(at(2000), &reference()).expect("deleted");
+    assert_eq!(m.delete_stream(at(2000), &reference()).expect_err("it has a consumer").code, ServiceErrorCode::ResourceInUse);
+    m.delete_stream_with_consumers(at(2000), &reference()).expect("deleted");
     assert!(m.take_woken().contains(&second));
     m.create_stream(at(2001), &CreateStream::provisioned(name(), 1)).expect("created");
     m.register_stream_consumer(at(2001), &reference(), "app", BTreeMap::new()).expect("registered");

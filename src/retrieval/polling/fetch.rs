@@ -1,8 +1,7 @@
 //! The fetch loop of one shard.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -14,10 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    retrieval::{
-        Batch, Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation,
-        kpl::{KplCounts, QuarantineInput, Quarantined},
-    },
+    retrieval::{Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Unpacker},
     retry::{Backoff, RetryConfig},
     stream::{RecordsPage, ShardIterator},
     types::ChildShard,
@@ -34,15 +30,12 @@ pub(super) struct Fetcher {
     cursor: Cursor,
     pacer: Pacer,
     iterator: Option<ShardIterator>,
-    /// Fetched, and not all of it delivered.
-    page: Option<OpenPage>,
+    unpacker: Unpacker,
     /// Waits of the failures in a row.
     failures: Option<Backoff>,
     /// The trouble met in a row, how often, and whether it was reported.
     trouble: Option<(ErrorKind, u32)>,
     end: End,
-    /// Whether it was logged that records do not reach the processor as their producer meant them to.
-    noted: bool,
 }
 
 /// Whether the shard has ended.
@@ -66,7 +59,9 @@ enum Turn {
 impl Fetcher {
     pub(super) fn new(reader: ShardReader, cursor: Cursor) -> Self {
         let pacer = Pacer::new(&reader.config, Instant::now());
-        Self { reader, cursor, pacer, iterator: None, page: None, failures: None, trouble: None, end: End::NotYet, noted: false }
+        let ShardReader { stream, shard_id, unpacking, random, gauge, config, .. } = &reader;
+        let unpacker = Unpacker::new(stream, shard_id, unpacking.clone(), random, gauge, config.max_records);
+        Self { reader, cursor, pacer, iterator: None, unpacker, failures: None, trouble: None, end: End::NotYet }
     }
 
     /// Fetches until the shard ends, or nobody listens any more.
@@ -88,7 +83,7 @@ impl Fetcher {
     }
 
     async fn turn(&mut self) -> Turn {
-        if let Some(batch) = self.unpack().await {
+        if let Some(batch) = self.unpacker.next().await {
             return Turn::Deliver(Delivery::Batch(batch));
         }
         if let End::Reached(children) = &mut self.end {
@@ -141,53 +136,8 @@ impl Fetcher {
             self.end = End::Reached(page.child_shards);
         }
         reservation.resize(bytes + RECORD_OVERHEAD_BYTES * u64::from(count));
-        self.page = Some(OpenPage::new(records, page.millis_behind_latest, reservation));
+        self.unpacker.feed(OpenPage::new(records, page.millis_behind_latest, reservation));
         Turn::Again
-    }
-
-    /// The next batch of what was fetched. What is to be held back is held back before what follows it is delivered.
-    async fn unpack(&mut self) -> Option<Batch> {
-        let max_records = usize::try_from(self.reader.config.max_records).unwrap_or(usize::MAX);
-        while let Some(page) = &mut self.page {
-            let Some((output, reservation)) = page.next(&self.reader.deaggregator, max_records) else {
-                self.page = None;
-                break;
-            };
-            let millis_behind_latest = page.millis_behind_latest;
-            if !output.quarantined.is_empty() {
-                self.hold_back(&output.quarantined).await;
-            }
-            self.note(&output.counts);
-            if let Some(batch) = Batch::new(output.records, millis_behind_latest, reservation) {
-                return Some(batch);
-            }
-        }
-        None
-    }
-
-    async fn hold_back(&self, records: &[Quarantined]) {
-        let ShardReader { stream, shard_id, quarantine: Some(quarantine), gauge, random, .. } = &self.reader else { return };
-        let mut backoff = FAILURES.backoff(random);
-        loop {
-            let kept = AssertUnwindSafe(quarantine.keep(QuarantineInput { stream, shard_id, records })).catch_unwind().await;
-            let why = match kept {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error.to_string(),
-                Err(_panic) => "it panicked".to_owned(),
-            };
-            tracing::warn!(records = records.len(), why, "the quarantine does not keep records, trying again");
-            gauge.failed(format!("the quarantine does not keep records: {why}"));
-            backoff.wait().await;
-        }
-    }
-
-    fn note(&mut self, counts: &KplCounts) {
-        self.reader.gauge.taken_apart(counts);
-        if !self.noted && counts.malformed + counts.filtered + counts.quarantined > 0 {
-            self.noted = true;
-            let KplCounts { malformed, filtered, quarantined, .. } = *counts;
-            tracing::warn!(malformed, filtered, quarantined, "aggregates are not delivered in full; the status of the shard counts on");
-        }
     }
 
     fn failed(&mut self, call: Call, error: Error) -> Turn {

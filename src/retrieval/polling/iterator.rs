@@ -61,14 +61,14 @@ impl Cursor {
 
     /// Notes that an iterator at `position` was refused. True when another position is to be tried at once: the clock of
     /// the worker that froze the moment runs ahead of the service's, so that the tip of now is the earlier one.
-    pub(super) const fn refused(&mut self) -> bool {
+    pub(in crate::retrieval) const fn refused(&mut self) -> bool {
         let retry = self.from_tip && self.fetched.is_none() && !self.ahead;
         self.ahead = retry;
         retry
     }
 
     /// Notes that an iterator was opened. One that is lost later is opened at the moment again, which has passed by then.
-    pub(super) const fn opened(&mut self) {
+    pub(in crate::retrieval) const fn opened(&mut self) {
         self.ahead = false;
     }
 
@@ -95,7 +95,7 @@ impl Cursor {
     }
 
     /// Goes back to what was delivered, when fetching has to begin anew.
-    pub(super) const fn delivered_up_to(&mut self, last: ExtendedSequenceNumber) {
+    pub(in crate::retrieval) const fn delivered_up_to(&mut self, last: ExtendedSequenceNumber) {
         self.fetched = Some(last.sequence_number);
     }
 }

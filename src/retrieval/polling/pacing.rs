@@ -126,7 +126,8 @@ impl Pacer {
             // Larger records are believed at once, smaller ones by and by: too small a guess costs memory.
             self.record_bytes = average.max(0.8 * self.record_bytes + 0.2 * average);
         }
-        self.wanted = if behind { self.bytes_per_second as u64 } else { (2 * page.bytes).clamp(LEAST_BYTES, self.bytes_per_second as u64) };
+        self.wanted =
+            if behind { self.bytes_per_second as u64 } else { (2 * page.bytes).max(LEAST_BYTES).min(self.bytes_per_second as u64) };
     }
 
     /// After a throttled call. `random` is from 0 to 1.

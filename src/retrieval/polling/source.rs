@@ -9,10 +9,7 @@ use super::{Config, Cursor, fetch::Fetcher};
 use crate::{
     error::{Error, ErrorKind, Result},
     random::Randomness,
-    retrieval::{
-        Delivery, Gauge, RecordSource, ShardBudget,
-        kpl::{Deaggregator, Quarantine},
-    },
+    retrieval::{Delivery, Gauge, RecordSource, ShardBudget, UnpackingOfShard},
     stream::{StreamClient, StreamReference},
     task::{Spawner, Task},
     types::ShardId,
@@ -26,8 +23,7 @@ pub(crate) struct ShardReader {
     pub(crate) shard_id: ShardId,
     pub(crate) config: Config,
     pub(crate) budget: ShardBudget,
-    pub(crate) deaggregator: Deaggregator,
-    pub(crate) quarantine: Option<Arc<dyn Quarantine>>,
+    pub(crate) unpacking: UnpackingOfShard,
     pub(crate) random: Randomness,
     pub(crate) gauge: Gauge,
     pub(crate) spawner: Spawner,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What the service sent and the crate cannot hold; never the caller's input.
-fn unreadable(error: InvalidText) -> Error {
+pub(super) fn unreadable(error: InvalidText) -> Error {
     Error::new(ErrorKind::InvalidData, "the service's answer cannot be read").with_source(error)
 }
 
@@ -26,7 +26,7 @@ pub(super) fn date_time(at: Timestamp) -> DateTime {
 
 /// Rounds to the millisecond, which is what the service stamps: JSON carries moments as floating-point seconds, in
 /// which `.123` arrives as `.122999…`. Moments beyond 292 million years from now do not fit and count as the epoch.
-fn timestamp(at: DateTime) -> Timestamp {
+pub(super) fn timestamp(at: DateTime) -> Timestamp {
     let millis = (at.as_nanos() + 500_000).div_euclid(1_000_000);
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(0))
 }

@@ -73,6 +73,19 @@ impl Call<'_> {
         }
     }
 
+    /// An event stream that had begun ended with an error.
+    pub(super) fn broke<E: ProvideErrorMetadata, R>(self, failure: SdkError<E, R>) -> Error {
+        match failure {
+            SdkError::ServiceError(context) => {
+                let metadata = context.err().meta();
+                // What has no name here is what the service could not put into one of its own: it failed.
+                self.refused(500, metadata.code().unwrap_or(""), metadata.message().unwrap_or(""))
+            }
+            SdkError::TimeoutError(_) => Error::new(ErrorKind::Timeout, format!("{self}: no event in time")),
+            _ => Error::new(ErrorKind::Unavailable, format!("{self}: the event stream broke off or cannot be parsed")),
+        }
+    }
+
     /// No answer came: credentials, name resolution, connection.
     fn not_sent(self, connector: &ConnectorError) -> Error {
         let first: &(dyn StdError + 'static) = connector;
@@ -136,7 +149,10 @@ impl Call<'_> {
             }
             "ExpiredIteratorException" => error(ErrorKind::ExpiredIterator, "the shard iterator has expired"),
             "ExpiredNextTokenException" => error(ErrorKind::ExpiredToken, "the page token has expired"),
-            "ResourceInUseException" => error(ErrorKind::ResourceInUse, "the stream is being changed"),
+            "ResourceInUseException" if self.operation == "SubscribeToShard" => {
+                error(ErrorKind::ResourceInUse, "the shard has another subscription of this consumer, or the consumer is being changed")
+            }
+            "ResourceInUseException" => error(ErrorKind::ResourceInUse, "the stream or its consumer is in use or being changed"),
             "LimitExceededException" => error(ErrorKind::LimitExceeded, "a limit of the account is reached"),
             "ResourceNotFoundException" => {
                 let text = match self.shard {

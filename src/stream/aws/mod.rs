@@ -8,8 +8,9 @@
 mod control;
 mod convert;
 mod error;
+mod fan_out;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::{
@@ -24,14 +25,16 @@ use aws_types::SdkConfig;
 use self::{
     convert::{date_time, description, record, shard, shard_filter},
     error::Call,
+    fan_out::{AwsSubscription, Connections, arn_or_name, consumer, starting_position, stream_of},
 };
 use super::{
-    PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient, StreamDescription, StreamReference,
+    ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
+    StreamDescription, StreamReference, Subscription,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     limits,
-    types::ShardId,
+    types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
 };
 
 /// Time limits of the calls.
@@ -46,6 +49,10 @@ pub struct Config {
     /// Bounds `GetRecords`, whose answers have up to 10 MiB. Default 30 s, as KCL's
     /// `PollingConfig.kinesisRequestTimeout`.
     pub get_records_timeout: Duration,
+    /// Subscriptions that share one connection, 1 or more; default 50. More means fewer connections, and more shards
+    /// that a slow one can hold up: what waits to be read takes from the window that the connection has in all. Has no
+    /// effect when the SDK configuration brings its own HTTP client: then that decides.
+    pub subscriptions_per_connection: usize,
 }
 
 impl Default for Config {
@@ -54,6 +61,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(10),
             get_records_timeout: Duration::from_secs(30),
+            subscriptions_per_connection: 50,
         }
     }
 }
@@ -65,6 +73,7 @@ impl Default for Config {
 #[derive(Clone)]
 pub struct AwsStreamClient {
     client: Client,
+    subscriptions: Arc<Connections>,
     region: String,
     config: Config,
 }
@@ -105,7 +114,8 @@ impl AwsStreamClient {
             )
             .build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
-        Self { client: Client::from_conf(sdk_config), region, config }
+        let subscriptions = Arc::new(Connections::new(sdk_config.clone(), config.subscriptions_per_connection));
+        Self { client: Client::from_conf(sdk_config), subscriptions, region, config }
     }
 
     /// Makes one attempt within its time limit and names the call in its error.
@@ -214,5 +224,54 @@ impl StreamClient for AwsStreamClient {
             millis_behind_latest: answer.millis_behind_latest.and_then(|millis| u64::try_from(millis).ok()).unwrap_or(0),
             child_shards: child_shards.map_err(|e| e.context(call))?,
         })
+    }
+
+    async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
+        let reference = StreamReference::Arn(stream.clone());
+        let call = self.call("RegisterStreamConsumer", &reference);
+        let request = self.client.register_stream_consumer().stream_arn(stream.as_str()).consumer_name(name.as_str());
+        let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
+        let made = answer.consumer.ok_or_else(|| call.unreadable("the consumer is missing"))?;
+        consumer(&made.consumer_name, &made.consumer_arn, &made.consumer_status, made.consumer_creation_timestamp)
+            .map_err(|e| e.context(call))
+    }
+
+    async fn describe_stream_consumer(&self, reference: &ConsumerReference) -> Result<ConsumerDescription> {
+        let stream = stream_of(reference);
+        let call = self.call("DescribeStreamConsumer", &stream);
+        let (arn, stream_arn, name) = arn_or_name(reference);
+        let request = self.client.describe_stream_consumer().set_consumer_arn(arn).set_stream_arn(stream_arn).set_consumer_name(name);
+        let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
+        let found = answer.consumer_description.ok_or_else(|| call.unreadable("the description is missing"))?;
+        consumer(&found.consumer_name, &found.consumer_arn, &found.consumer_status, found.consumer_creation_timestamp)
+            .map_err(|e| e.context(call))
+    }
+
+    async fn deregister_stream_consumer(&self, reference: &ConsumerReference) -> Result<()> {
+        let stream = stream_of(reference);
+        let call = self.call("DeregisterStreamConsumer", &stream);
+        let (arn, stream_arn, name) = arn_or_name(reference);
+        let request = self.client.deregister_stream_consumer().set_consumer_arn(arn).set_stream_arn(stream_arn).set_consumer_name(name);
+        self.attempt(self.config.call_timeout, call, request.send()).await?;
+        Ok(())
+    }
+
+    async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        let stream = StreamReference::Arn(consumer.stream_arn());
+        let call = Call { shard: Some(shard), ..self.call("SubscribeToShard", &stream) };
+        let connection = self.subscriptions.get();
+        let request = connection.client.subscribe_to_shard().consumer_arn(consumer.as_str()).shard_id(shard.as_str());
+        let request = request.starting_position(starting_position(position));
+        // The limit covers the beginning of the answer. The stream that follows has none: who reads it knows how long
+        // silence is good.
+        match self.attempt(self.config.call_timeout, call, request.send()).await {
+            Ok(answer) => Ok(Box::new(AwsSubscription::new(answer, connection, call, shard))),
+            Err(error) => {
+                if error.kind() == ErrorKind::Timeout {
+                    connection.distrust();
+                }
+                Err(error)
+            }
+        }
     }
 }

@@ -67,9 +67,22 @@ struct StreamInput {
     stream_arn: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeleteStreamInput {
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+    enforce_consumer_deletion: Option<bool>,
+}
+
 pub(super) fn delete_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
-    let input: StreamInput = call.input()?;
-    call.kinesis.delete_stream(&stream(input.stream_name, input.stream_arn)?)?;
+    let input: DeleteStreamInput = call.input()?;
+    let stream = stream(input.stream_name, input.stream_arn)?;
+    match input.enforce_consumer_deletion {
+        Some(true) => call.kinesis.delete_stream_with_consumers(&stream)?,
+        Some(false) | None => call.kinesis.delete_stream(&stream)?,
+    }
     Ok(Bytes::new())
 }
 

@@ -1,0 +1,93 @@
+//! Other people's clients, unchanged, against the local server. Each is installed from its registry into a temporary
+//! directory, so they run when asked to: `INTEROP=1 cargo test --test integration interop`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use libtest_mimic::Trial;
+
+use crate::{
+    rig::{Process, Result, Server},
+    trial,
+};
+
+const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/clients");
+
+pub(crate) fn trials_if_asked() -> Vec<Trial> {
+    let asked = std::env::var_os("INTEROP").is_some_and(|value| value == "1");
+    let trials = [trial("interop_boto3", boto3), trial("interop_aws_cli", aws_cli), trial("interop_node", node), trial("interop_go", go)];
+    let label = |trial: Trial| trial.with_kind(if asked { "" } else { "skipped: set INTEROP=1 to run" }).with_ignored_flag(!asked);
+    trials.into_iter().map(label).collect()
+}
+
+fn client(path: &str) -> PathBuf {
+    Path::new(CLIENTS).join(path)
+}
+
+async fn boto3() -> Result {
+    let dir = tempfile::tempdir()?;
+    let python = environment(&dir, "boto3").await?.join("python");
+    let mut check = Command::new(python);
+    check.arg(client("boto3_check.py"));
+    against_server("boto3_check", check, &dir).await
+}
+
+async fn aws_cli() -> Result {
+    let dir = tempfile::tempdir()?;
+    let programs = environment(&dir, "awscli").await?;
+    let mut check = Command::new(programs.join("python"));
+    check.arg(client("awscli/check.py")).arg("--aws").arg(programs.join("aws"));
+    against_server("aws_cli_check", check, &dir).await
+}
+
+async fn node() -> Result {
+    let dir = tempfile::tempdir()?;
+    for file in ["package.json", "client.mjs"] {
+        std::fs::copy(client("node").join(file), dir.path().join(file))?;
+    }
+    let mut install = Command::new("npm");
+    install.args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(dir.path());
+    run("npm", install, &dir).await?;
+    let mut check = Command::new("node");
+    check.arg("client.mjs").current_dir(dir.path());
+    against_server("node_check", check, &dir).await
+}
+
+async fn go() -> Result {
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join("check");
+    let mut build = Command::new("go");
+    build.arg("build").arg("-o").arg(&program).arg(".").current_dir(client("go"));
+    run("go", build, &dir).await?;
+    against_server("go_check", Command::new(program), &dir).await
+}
+
+/// A Python environment with a package of PyPI; returns the directory of its programs.
+async fn environment(dir: &tempfile::TempDir, package: &str) -> Result<PathBuf> {
+    let environment = dir.path().join("venv");
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv"]).arg(&environment);
+    run("venv", make, dir).await?;
+    let programs = environment.join("bin");
+    let mut install = Command::new(programs.join("python"));
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]);
+    run("pip", install, dir).await?;
+    Ok(programs)
+}
+
+async fn against_server(name: &str, mut check: Command, dir: &tempfile::TempDir) -> Result {
+    let server = Server::start(dir.path(), &[]).await?;
+    check.args(["--kinesis", &server.kinesis_endpoint, "--dynamodb", &server.dynamodb_endpoint]);
+    run(name, check, dir).await
+}
+
+async fn run(name: &str, command: Command, dir: &tempfile::TempDir) -> Result {
+    let mut process = Process::spawn(name, command, dir.path())?;
+    let end = process.end().await?;
+    if end.status.success() {
+        return Ok(());
+    }
+    Err(format!("{name} ended with {}: {}{}", end.status, process.stdout()?, end.stderr).into())
+}

@@ -1,0 +1,67 @@
+//! Stream consumers and subscriptions of the local stream, as a [`StreamClient`](crate::stream::StreamClient) has them.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::{LocalKinesis, fan_out, model};
+use crate::{
+    error::Result,
+    stream::{ConsumerDescription, ConsumerReference, ConsumerStatus, ShardPosition, StreamReference, Subscription, SubscriptionEvent},
+    types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
+};
+
+impl LocalKinesis {
+    pub(super) fn register(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
+        let stream = StreamReference::Arn(stream.clone());
+        description(&self.register_stream_consumer(&stream, name.as_str(), BTreeMap::new())?)
+    }
+
+    pub(super) fn describe(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription> {
+        description(&self.describe_stream_consumer(&reference(consumer)?)?)
+    }
+
+    pub(super) fn deregister(&self, consumer: &ConsumerReference) -> Result<()> {
+        Ok(self.deregister_stream_consumer(&reference(consumer)?)?)
+    }
+
+    pub(super) fn subscribe(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        Ok(Box::new(self.subscribe_to_shard(&consumer.as_str().parse()?, shard, position)?))
+    }
+}
+
+fn reference(consumer: &ConsumerReference) -> Result<model::ConsumerReference> {
+    Ok(match consumer {
+        ConsumerReference::Arn(arn) => model::ConsumerReference::Arn(arn.as_str().parse()?),
+        ConsumerReference::Name { stream, name } => {
+            model::ConsumerReference::Name { stream: StreamReference::Arn(stream.clone()), name: name.to_string() }
+        }
+    })
+}
+
+fn description(consumer: &model::StreamConsumer) -> Result<ConsumerDescription> {
+    Ok(ConsumerDescription {
+        name: consumer.name.parse()?,
+        arn: consumer.arn.to_string().parse()?,
+        status: match consumer.status {
+            model::ConsumerStatus::Creating => ConsumerStatus::Creating,
+            model::ConsumerStatus::Deleting => ConsumerStatus::Deleting,
+            model::ConsumerStatus::Active => ConsumerStatus::Active,
+        },
+        created: consumer.created,
+    })
+}
+
+#[async_trait]
+impl Subscription for fan_out::Subscription {
+    async fn next(&mut self) -> Result<Option<SubscriptionEvent>> {
+        let Some(event) = Self::next(self).await else { return Ok(None) };
+        let event = event?;
+        Ok(Some(SubscriptionEvent {
+            records: event.records,
+            continuation: event.continuation,
+            millis_behind_latest: event.millis_behind_latest,
+            child_shards: event.child_shards,
+        }))
+    }
+}

@@ -1,0 +1,290 @@
+//! Carries the plan out for one shard.
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{
+    sync::mpsc::{Sender, error::SendError},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Subscriber,
+    plan::{Action, Event, Plan},
+    pump::{Link, Patience, Pumped},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    retrieval::{Delivery, OpenPage, Reservation, Unpacker, polling::Cursor},
+    stream::{ShardPosition, Subscription, SubscriptionEvent},
+    types::{ChildShard, ConsumerArn, Record, SequenceNumber},
+};
+
+/// Nobody listens any more.
+struct Unheard;
+
+impl<T> From<SendError<T>> for Unheard {
+    fn from(_: SendError<T>) -> Self {
+        Self
+    }
+}
+
+/// A subscription being opened: with which ARN it was tried, and what came of it.
+type Opening = BoxFuture<'static, (Option<ConsumerArn>, Instant, Result<Box<dyn Subscription>>)>;
+
+pub(super) struct Reader {
+    subscriber: Subscriber,
+    cursor: Cursor,
+    /// The last continuation number: the next subscription begins after it.
+    reached: Option<SequenceNumber>,
+    unpacker: Unpacker,
+    /// What the event that is being taken apart leads to.
+    pending: Option<Event>,
+    plan: Plan,
+    link: Option<Link>,
+    successor: Option<Opening>,
+    /// The last call, in case its consumer turns out to be gone.
+    called: Option<(ConsumerArn, Instant)>,
+    /// What failed last.
+    error: Option<Error>,
+    children: Vec<ChildShard>,
+}
+
+impl Reader {
+    pub(super) fn new(subscriber: Subscriber, cursor: Cursor) -> Self {
+        let plan = Plan::new(&subscriber.config, Instant::now());
+        let Subscriber { stream, shard_id, unpacking, random, gauge, config, .. } = &subscriber;
+        let unpacker = Unpacker::new(stream, shard_id, unpacking.clone(), random, gauge, config.max_records);
+        Self {
+            subscriber,
+            cursor,
+            reached: None,
+            unpacker,
+            pending: None,
+            plan,
+            link: None,
+            successor: None,
+            called: None,
+            error: None,
+            children: Vec::new(),
+        }
+    }
+
+    /// Reads until the shard ends, or nobody listens any more.
+    pub(super) async fn run(mut self, queue: Sender<Result<Delivery>>) {
+        // An error says that nobody listens, which is how most readers end.
+        drop(self.follow(&queue).await);
+    }
+
+    async fn follow(&mut self, queue: &Sender<Result<Delivery>>) -> Result<(), Unheard> {
+        let mut action = Action::Subscribe { at: Instant::now(), find: false };
+        loop {
+            let event = match action {
+                Action::Subscribe { at, find } => self.subscribe(at, find).await,
+                Action::Read { renew_at } => self.read(queue, Some(renew_at)).await?,
+                Action::Renew => {
+                    self.successor = Some(self.open());
+                    self.read(queue, None).await?
+                }
+                Action::ReadOn => self.read(queue, None).await?,
+                Action::AwaitSuccessor => {
+                    self.link = None;
+                    match self.successor.take() {
+                        Some(opening) => self.opened(opening.await),
+                        None => Event::Refused(ErrorKind::Internal),
+                    }
+                }
+                Action::AwaitRoom => self.room(queue).await?,
+                Action::Finish => {
+                    self.close();
+                    return Ok(queue.send(Ok(Delivery::ShardEnd(std::mem::take(&mut self.children)))).await?);
+                }
+            };
+            let random = self.subscriber.random.in_range(0..1000) as f64 / 1000.0;
+            let step = self.plan.on(event, Instant::now(), random);
+            if step.report {
+                let error = self.explain();
+                queue.send(Err(error)).await?;
+            }
+            action = step.action;
+        }
+    }
+
+    fn close(&mut self) {
+        self.link = None;
+        self.successor = None;
+    }
+
+    /// Begins to open a subscription after the last event taken over.
+    fn open(&self) -> Opening {
+        let Subscriber { client, registration, shard_id, .. } = self.subscriber.clone();
+        let position = self.reached.map_or_else(|| self.cursor.position(), ShardPosition::AfterSequenceNumber);
+        async move {
+            let arn = match registration.arn().await {
+                Ok(arn) => arn,
+                Err(error) => return (None, Instant::now(), Err(error)),
+            };
+            let sent = Instant::now();
+            let outcome = client.subscribe_to_shard(&arn, &shard_id, position).await;
+            (Some(arn), sent, outcome)
+        }
+        .boxed()
+    }
+
+    async fn subscribe(&mut self, at: Instant, find: bool) -> Event {
+        self.close();
+        sleep_until(at).await;
+        if find && let Some((arn, sent)) = self.called.take() {
+            self.subscriber.registration.not_found(&arn, sent);
+        }
+        self.subscriber.gauge.subscribing();
+        let opening = self.open().await;
+        self.opened(opening)
+    }
+
+    fn opened(&mut self, (arn, sent, outcome): (Option<ConsumerArn>, Instant, Result<Box<dyn Subscription>>)) -> Event {
+        self.called = arn.map(|arn| (arn, sent));
+        match outcome {
+            Ok(subscription) => {
+                let Subscriber { config, budget, spawner, .. } = &self.subscriber;
+                let patience = Patience { silence: config.silence_timeout, full: config.park_after };
+                // Takes the place of the one before, and drops it.
+                self.link = Some(Link::start(subscription, budget.clone(), patience, spawner));
+                self.cursor.opened();
+                Event::Opened
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidInput && self.reached.is_none() && self.cursor.refused() => {
+                tracing::warn!(%error, "the start of reading is refused as a moment to come; reading from the tip of now");
+                Event::Refused(ErrorKind::ResourceInUse)
+            }
+            Err(error) => {
+                let kind = error.kind();
+                self.failed(error);
+                Event::Refused(kind)
+            }
+        }
+    }
+
+    fn failed(&mut self, error: Error) {
+        match error.kind() {
+            ErrorKind::Throttled => self.subscriber.gauge.throttled(),
+            // Another worker has subscribed a moment ago, or subscribes now: that is how a hand-over goes.
+            ErrorKind::ResourceInUse => {}
+            _ => self.subscriber.gauge.failed(format!("{error:#}")),
+        }
+        tracing::debug!(%error, "no subscription to the shard, trying again");
+        self.error = Some(error);
+    }
+
+    /// Reads until there is something to decide.
+    async fn read(&mut self, queue: &Sender<Result<Delivery>>, renew_at: Option<Instant>) -> Result<Event, Unheard> {
+        loop {
+            let full_at = Instant::now() + self.subscriber.config.park_after;
+            let place = tokio::select! {
+                biased;
+                place = queue.reserve() => place?,
+                opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
+                () = sleep_until(full_at) => {
+                    tracing::info!("processing is slower than the stream: the subscription is closed until there is room");
+                    self.close();
+                    return Ok(Event::Full);
+                }
+            };
+            if let Some(batch) = self.unpacker.next().await {
+                place.send(Ok(Delivery::Batch(batch)));
+                continue;
+            }
+            if let Some(event) = self.pending.take() {
+                return Ok(event);
+            }
+            let Some(link) = &mut self.link else { return Ok(Event::Broke(ErrorKind::Internal)) };
+            let pumped = tokio::select! {
+                biased;
+                opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
+                pumped = link.next() => pumped,
+                () = at(renew_at) => return Ok(Event::RenewalDue),
+            };
+            match pumped {
+                Pumped::Event(event, reservation) => self.take_over(event, reservation),
+                ended => return Ok(self.ended(ended)),
+            }
+        }
+    }
+
+    /// What it leads to that a subscription is over.
+    fn ended(&mut self, pumped: Pumped) -> Event {
+        match pumped {
+            Pumped::Event(..) => Event::Delivered,
+            Pumped::Over => Event::Over,
+            Pumped::Broke(error) => {
+                let kind = error.kind();
+                self.failed(error);
+                Event::Broke(kind)
+            }
+            Pumped::Silent => {
+                let silence = self.subscriber.config.silence_timeout;
+                self.failed(Error::new(ErrorKind::Timeout, format!("the subscription was silent for {silence:?}")));
+                Event::Silent
+            }
+            Pumped::Full => {
+                tracing::info!("the worker's byte budget is used up: the subscription is closed until there is room");
+                self.close();
+                Event::Full
+            }
+        }
+    }
+
+    /// Notes an event as read, and has it taken apart.
+    fn take_over(&mut self, event: SubscriptionEvent, reservation: Reservation) {
+        self.subscriber.gauge.answered(event.millis_behind_latest);
+        self.error = None;
+        self.pending = Some(match event.continuation {
+            Some(_) => Event::Delivered,
+            None => Event::End { children: !event.child_shards.is_empty() },
+        });
+        // A successor begins where the one before was when it was opened, so that it may be behind what is read.
+        let reached = event.continuation.or(event.records.last().map(Record::sequence_number));
+        self.reached = self.reached.max(reached);
+        self.children = event.child_shards;
+        self.unpacker.feed(OpenPage::new(self.cursor.advance(event.records), event.millis_behind_latest, reservation));
+    }
+
+    /// Waits until an event would have room.
+    async fn room(&mut self, queue: &Sender<Result<Delivery>>) -> Result<Event, Unheard> {
+        drop(queue.reserve().await?);
+        drop(self.subscriber.budget.reserve(super::pump::FIRST_BYTES).await);
+        Ok(Event::Room)
+    }
+
+    fn explain(&mut self) -> Error {
+        let error = self.error.take().unwrap_or_else(|| Error::new(ErrorKind::Internal, "the reason is not known"));
+        let fix = match error.kind() {
+            ErrorKind::NotFound => "check the stream's name, account and region, that it was not deleted, and the stream consumer",
+            ErrorKind::AccessDenied => {
+                "allow kinesis:SubscribeToShard and kinesis:DescribeStreamConsumer on the stream consumer, kinesis:RegisterStreamConsumer on \
+                 the stream, and check the credentials"
+            }
+            ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
+            _ => "it is tried again",
+        };
+        let Subscriber { client, stream, shard_id, registration, .. } = &self.subscriber;
+        let message = format!("cannot read shard {shard_id} of stream {stream} at {client} as stream consumer {registration} ({fix})");
+        Error::new(error.kind(), message).with_source(error)
+    }
+}
+
+async fn await_opening(opening: &mut Option<Opening>) -> (Option<ConsumerArn>, Instant, Result<Box<dyn Subscription>>) {
+    match opening {
+        Some(future) => {
+            let outcome = future.await;
+            *opening = None;
+            outcome
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

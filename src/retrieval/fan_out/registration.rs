@@ -1,0 +1,177 @@
+//! The application's stream consumer: found, or registered when it is missing. One per application and stream, shared
+//! by all shards of a worker, so that a thousand shards ask once.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::time::Instant;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    random::Randomness,
+    retry::RetryConfig,
+    stream::{ConsumerReference, ConsumerStatus, StreamClient},
+    types::{ConsumerArn, ConsumerName, StreamArn},
+};
+
+/// Time between looks at a consumer that is being made or deleted.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Waits after calls that failed: the calls of all workers together may be five a second.
+const RETRY: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(10) };
+/// Attempts to register after which a limit is no question of rate: the stream has as many consumers as it may.
+const REGISTER_ATTEMPTS: u32 = 5;
+
+type Search = Shared<BoxFuture<'static, Result<ConsumerArn, Arc<Error>>>>;
+
+/// A stream consumer that this application uses. Clones share what is known of it.
+#[derive(Clone)]
+pub(crate) struct Registration(Arc<Inner>);
+
+struct Inner {
+    client: Arc<dyn StreamClient>,
+    consumer: ConsumerReference,
+    random: Randomness,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// As it was found, and when.
+    known: Option<(ConsumerArn, Instant)>,
+    /// Under way, for all who wait.
+    search: Option<Search>,
+}
+
+impl Registration {
+    /// The consumer of this name, registered when it is missing.
+    pub(crate) fn by_name(client: Arc<dyn StreamClient>, stream: StreamArn, name: ConsumerName, random: Randomness) -> Self {
+        Self::of(client, ConsumerReference::Name { stream, name }, random)
+    }
+
+    /// This consumer, which is never registered from here.
+    pub(crate) fn by_arn(client: Arc<dyn StreamClient>, arn: ConsumerArn, random: Randomness) -> Self {
+        Self::of(client, ConsumerReference::Arn(arn), random)
+    }
+
+    fn of(client: Arc<dyn StreamClient>, consumer: ConsumerReference, random: Randomness) -> Self {
+        Self(Arc::new(Inner { client, consumer, random, state: Mutex::default() }))
+    }
+
+    /// The consumer's ARN; waits until it is active.
+    ///
+    /// # Errors
+    /// `NotFound` when the stream is gone, or a consumer that is not to be registered; `LimitExceeded` when the stream has as
+    /// many consumers as it may; `AccessDenied`, `InvalidInput`. Errors that pass by themselves are waited out.
+    ///
+    /// # Cancel safety
+    /// Safe: others who wait go on.
+    pub(crate) async fn arn(&self) -> Result<ConsumerArn> {
+        let search = {
+            let mut state = self.state();
+            if let Some((arn, _)) = &state.known {
+                return Ok(arn.clone());
+            }
+            state.search.get_or_insert_with(|| self.clone().search().boxed().shared()).clone()
+        };
+        search.await.map_err(|error| Error::new(error.kind(), format!("{error:#}")))
+    }
+
+    /// Notes that a call with this ARN, sent at `sent`, was answered with `NotFound`: what was known before is looked up
+    /// again.
+    pub(crate) fn not_found(&self, arn: &ConsumerArn, sent: Instant) {
+        let mut state = self.state();
+        if state.known.as_ref().is_some_and(|(known, at)| known == arn && *at <= sent) {
+            state.known = None;
+        }
+    }
+
+    /// Deregisters the consumer, if it is there.
+    ///
+    /// # Errors
+    /// Those of `DeregisterStreamConsumer`, but for `NotFound`.
+    pub(crate) async fn deregister(&self) -> Result<()> {
+        self.state().known = None;
+        match self.0.client.deregister_stream_consumer(&self.0.consumer).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Looks for the consumer, and notes what came of it.
+    async fn search(self) -> Result<ConsumerArn, Arc<Error>> {
+        let found = self.find().await.map_err(Arc::new);
+        let mut state = self.state();
+        state.search = None;
+        if let Ok(arn) = &found {
+            state.known = Some((arn.clone(), Instant::now()));
+        }
+        found
+    }
+
+    async fn find(&self) -> Result<ConsumerArn> {
+        let Inner { client, consumer, random, .. } = &*self.0;
+        let mut backoff = RETRY.backoff(random);
+        let mut attempts = 0;
+        loop {
+            match client.describe_stream_consumer(consumer).await {
+                Ok(description) if description.status == ConsumerStatus::Active => return Ok(description.arn),
+                Ok(_) => {
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(%consumer, %error, "cannot describe the stream consumer yet, trying again");
+                    backoff.wait().await;
+                    continue;
+                }
+                Err(error) => return Err(error.context(format!("cannot use stream consumer {consumer}"))),
+            }
+            let ConsumerReference::Name { stream, name } = consumer else {
+                let fix = "register it, or name a consumer instead of its ARN to have it registered";
+                return Err(Error::new(ErrorKind::NotFound, format!("stream consumer {consumer} does not exist: {fix}")));
+            };
+            attempts += 1;
+            match client.register_stream_consumer(stream, name).await {
+                Ok(_) => tracing::info!(%consumer, "registered the stream consumer"),
+                // Another worker was faster, or the stream is being changed.
+                Err(error) if error.kind() == ErrorKind::ResourceInUse => tokio::time::sleep(POLL_INTERVAL).await,
+                Err(error) if error.kind() == ErrorKind::LimitExceeded && attempts >= REGISTER_ATTEMPTS => {
+                    return Err(error.context(format!("cannot register stream consumer {consumer}; a stream may have 20")));
+                }
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(%consumer, %error, "cannot register the stream consumer yet, trying again");
+                    backoff.wait().await;
+                }
+                Err(error) => return Err(error.context(format!("cannot register stream consumer {consumer}"))),
+            }
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("consumer", &self.0.consumer).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.consumer, f)
+    }
+}
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "registration_test.rs"]
+mod tests;

@@ -1,0 +1,157 @@
+use futures::future::join_all;
+
+use super::*;
+use crate::{
+    clock::TokioClock,
+    local::{Config, CreateStream, Delays, ListStreamConsumers, LocalKinesis},
+    stream::StreamReference,
+    task::Spawner,
+    testing::{Arrival, Call, Fate, FaultyStream, Operation},
+    types::Timestamp,
+};
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+struct Setup {
+    kinesis: LocalKinesis,
+    stream: StreamReference,
+    arn: StreamArn,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let clock = TokioClock::starting_at(Timestamp::from_millis(1_795_262_400_000));
+        let delays = Delays { consumer: secs(7), ..Delays::default() };
+        let kinesis = LocalKinesis::new(Config { delays, ..Config::default() }, Arc::new(clock), Randomness::seeded(1));
+        kinesis.create_stream(&CreateStream::provisioned("clicks".parse().expect("valid"), 1)).expect("created");
+        let stream: StreamReference = "clicks".parse().expect("valid");
+        let arn = kinesis.describe_stream_summary(&stream).expect("created").description.arn;
+        Self { kinesis, stream, arn }
+    }
+
+    fn by_name(&self, client: Arc<dyn StreamClient>) -> Registration {
+        Registration::by_name(client, self.arn.clone(), "shop".parse().expect("valid"), Randomness::seeded(2))
+    }
+
+    fn worker(&self) -> Registration {
+        self.by_name(Arc::new(self.kinesis.clone()))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let page = self.kinesis.list_stream_consumers(&ListStreamConsumers::of(self.stream.clone())).expect("the stream is there");
+        page.consumers.into_iter().map(|consumer| consumer.name).collect()
+    }
+
+    /// A client whose calls are counted by operation, and refused as told.
+    fn counted(&self, refuse: impl Fn(&Call) -> Arrival + Send + Sync + 'static) -> (Arc<dyn StreamClient>, Arc<Mutex<Vec<Operation>>>) {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&calls);
+        let network = move |call: &Call| {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).push(call.operation);
+            Fate { arrival: refuse(call), ..Fate::default() }
+        };
+        let client = FaultyStream::new(Arc::new(self.kinesis.clone()), Arc::new(network), Spawner::current(), secs(10));
+        (Arc::new(client), calls)
+    }
+}
+
+fn count(calls: &Mutex<Vec<Operation>>, operation: Operation) -> usize {
+    calls.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|o| **o == operation).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_consumer_is_registered_once_by_all_workers_and_shards_together() {
+    let setup = Setup::new();
+    let workers: Vec<_> = (0..3).map(|_| setup.worker()).collect();
+    let started = Instant::now();
+    let found = join_all(workers.iter().flat_map(|worker| (0..100).map(|_| worker.arn()))).await;
+    let arns: Vec<_> = found.into_iter().map(|arn| arn.expect("registered")).collect();
+    assert!(arns.iter().all(|arn| *arn == arns[0]) && arns[0].consumer_name().as_str() == "shop");
+    assert!((secs(7)..secs(12)).contains(&started.elapsed()), "it is waited for until it is active: {:?}", started.elapsed());
+    assert_eq!(setup.names(), ["shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_shards_that_miss_it_look_once() {
+    let setup = Setup::new();
+    let (client, calls) = setup.counted(|_| Arrival::Delivered);
+    let registration = setup.by_name(client);
+    let arn = registration.arn().await.expect("registered");
+    let sent = Instant::now();
+    let before = count(&calls, Operation::DescribeStreamConsumer);
+    for _ in 0..1000 {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        registration.not_found(&arn, sent);
+        assert_eq!(registration.arn().await.expect("it is there"), arn);
+    }
+    assert_eq!(count(&calls, Operation::DescribeStreamConsumer), before + 1);
+    assert_eq!(count(&calls, Operation::RegisterStreamConsumer), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_vanished_is_registered_anew_but_not_by_who_knows_its_successor() {
+    let setup = Setup::new();
+    let registration = setup.worker();
+    let first = registration.arn().await.expect("registered");
+    registration.deregister().await.expect("it was there");
+    tokio::time::sleep(secs(8)).await;
+    assert!(setup.names().is_empty());
+    registration.deregister().await.expect("gone already is no error");
+    let second = registration.arn().await.expect("registered");
+    assert_ne!(first, second);
+    // A late answer about the first says nothing about the second.
+    registration.not_found(&first, Instant::now());
+    assert_eq!(registration.state().known.as_ref().map(|(arn, _)| arn.clone()), Some(second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_by_arn_is_never_registered() {
+    let setup = Setup::new();
+    let arn: ConsumerArn = format!("{}/consumer/shop:1795262400", setup.arn).parse().expect("valid");
+    let registration = Registration::by_arn(Arc::new(setup.kinesis.clone()), arn, Randomness::seeded(2));
+    let error = registration.arn().await.expect_err("nobody registered it");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().contains("shop:1795262400") && error.message().contains("register it"), "{error}");
+    assert!(setup.names().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_by_itself_is_waited_out() {
+    let setup = Setup::new();
+    let (client, _calls) = setup.counted(|call| match call.number {
+        1 => Arrival::Reset,
+        2 => Arrival::Lost,
+        3 => Arrival::Refused(ErrorKind::LimitExceeded),
+        5 => Arrival::Refused(ErrorKind::ResourceInUse),
+        7 => Arrival::Refused(ErrorKind::LimitExceeded),
+        _ => Arrival::Delivered,
+    });
+    setup.by_name(client).arn().await.expect("registered in the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_all_the_consumers_it_may_is_told_so() {
+    let setup = Setup::new();
+    setup.kinesis.configure(|config| config.limits.consumers_per_stream = Some(0));
+    let registration = setup.worker();
+    let error = registration.arn().await.expect_err("there is no place");
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.message().contains("shop of stream clicks"), "{error}");
+    // It is looked for anew when asked again.
+    setup.kinesis.configure(|config| config.limits.consumers_per_stream = Some(1));
+    registration.arn().await.expect("a place is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_pass_is_an_error_that_names_the_consumer() {
+    let setup = Setup::new();
+    for operation in [Operation::DescribeStreamConsumer, Operation::RegisterStreamConsumer] {
+        let (client, _calls) = setup
+            .counted(move |call| if call.operation == operation { Arrival::Refused(ErrorKind::AccessDenied) } else { Arrival::Delivered });
+        let error = setup.by_name(client).arn().await.expect_err("not allowed");
+        assert_eq!(error.kind(), ErrorKind::AccessDenied);
+        assert!(error.message().contains("shop of stream clicks"), "{error}");
+    }
+}

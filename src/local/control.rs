@@ -23,7 +23,7 @@ impl StreamControl for LocalKinesis {
     }
 
     async fn delete_stream(&self, stream: &StreamName) -> Result<()> {
-        Ok(Self::delete_stream(self, &reference(stream))?)
+        Ok(self.delete_stream_with_consumers(&reference(stream))?)
     }
 
     async fn put_records(&self, stream: &StreamName, records: Vec<PutRequest>) -> Result<Vec<Result<PutReceipt>>> {

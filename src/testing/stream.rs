@@ -172,3 +172,25 @@ impl Subscription for FaultySubscription {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::TokioClock,
+        local::{Config, LocalKinesis},
+        random::Randomness,
+        stream::conformance::{CASES, Suite},
+        testing::Fate,
+        types::Timestamp,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_a_network_without_faults_a_stream_passes_the_conformance_suite() {
+        let clock = TokioClock::starting_at(Timestamp::from_millis(1_795_262_400_123));
+        let kinesis = LocalKinesis::new(Config::default(), Arc::new(clock), Randomness::seeded(7));
+        let network = |_: &Call| Fate::default();
+        let client = FaultyStream::new(Arc::new(kinesis.clone()), Arc::new(network), Spawner::current(), Duration::from_secs(10));
+        Suite::new(&client, &kinesis, "suite").run(CASES).await;
+    }
+}

@@ -53,3 +53,128 @@ fn polled(stream: &KnownStream, why: &Error) -> Option<Registration> {
     tracing::warn!(stream = %stream.reference, error = format!("{why:#}"), "no enhanced fan-out: the stream is polled");
     None
 }
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        ErrorKind,
+        clock::TokioClock,
+        local::{Config, CreateStream, ListStreamConsumers, LocalKinesis, PutEntry},
+        processor::RecordProcessorFactory,
+        stream::StreamReference,
+        task::Spawner,
+        testing::{Arrival, Call, Fate, FaultyStream, Operation, ProcessorLog},
+        types::{InitialPosition, Timestamp},
+        worker::{Worker, WorkerHandle},
+    };
+
+    fn kinesis() -> LocalKinesis {
+        let clock = TokioClock::starting_at(Timestamp::from_millis(1_795_262_400_000));
+        let kinesis = LocalKinesis::new(Config::default(), Arc::new(clock), Randomness::seeded(1));
+        for name in ["clicks", "orders"] {
+            kinesis.create_stream(&CreateStream::provisioned(name.parse().expect("valid"), 2)).expect("created");
+            let stream: StreamReference = name.parse().expect("valid");
+            for n in 0..10 {
+                kinesis.put_record(&stream, PutEntry::new(format!("key-{n}"), name), None).expect("put");
+            }
+        }
+        kinesis
+    }
+
+    fn consumers(kinesis: &LocalKinesis, stream: &str) -> Vec<String> {
+        let page = kinesis.list_stream_consumers(&ListStreamConsumers::of(stream.parse().expect("valid"))).expect("the stream is there");
+        page.consumers.into_iter().map(|consumer| consumer.name).collect()
+    }
+
+    fn worker(client: Arc<dyn StreamClient>, factory: impl RecordProcessorFactory) -> crate::worker::WorkerBuilder {
+        Worker::builder("shop", "clicks", factory)
+            .stream_client(client)
+            .initial_position(InitialPosition::TrimHorizon)
+            .randomness(Randomness::seeded(3))
+            .spawner(Spawner::current())
+            .stop_on_signals(false)
+    }
+
+    /// Runs until so many records are processed, then stops.
+    async fn run(worker: Worker, log: &ProcessorLog, records: usize) -> WorkerHandle {
+        let handle = worker.handle();
+        let mut running = Spawner::current().spawn("worker", worker.run());
+        let done = log.wait_until(|_| log.processed().len() >= records);
+        tokio::time::timeout(Duration::from_secs(60), done).await.expect("a minute is enough");
+        handle.shutdown();
+        running.join().await.expect("no panic").expect("a clean end");
+        handle
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_stream_is_read_as_told_and_consumers_stay_until_they_are_deregistered_on_request() {
+        let (kinesis, log) = (kinesis(), ProcessorLog::default());
+        let worker = worker(Arc::new(kinesis.clone()), log.factory())
+            .stream("orders")
+            .retrieval(Retrieval::FanOut(Consumer::OfApplication))
+            .stream_retrieval("orders".parse().expect("valid"), Retrieval::Polling)
+            .build()
+            .expect("complete");
+        let handle = run(worker, &log, 20).await;
+        assert_eq!(log.processed().len(), 20);
+        assert_eq!((consumers(&kinesis, "clicks"), consumers(&kinesis, "orders")), (vec!["shop".to_owned()], vec![]));
+        let deregistered = handle.deregister_stream_consumers().await.expect("they are there");
+        assert_eq!(deregistered, ["clicks".parse().expect("valid")]);
+        assert!(consumers(&kinesis, "clicks").is_empty());
+        handle.deregister_stream_consumers().await.expect("gone is gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn automatic_subscribes_where_it_can_and_polls_where_it_cannot() {
+        for (places, registered) in [(20, 1), (0, 0)] {
+            let (kinesis, log) = (kinesis(), ProcessorLog::default());
+            kinesis.configure(|config| config.limits.consumers_per_stream = Some(places));
+            let worker = worker(Arc::new(kinesis.clone()), log.factory()).retrieval(Retrieval::Automatic).build().expect("complete");
+            run(worker, &log, 10).await;
+            assert_eq!(log.processed().len(), 10);
+            assert_eq!(consumers(&kinesis, "clicks").len(), registered);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_may_not_register_says_so_at_once() {
+        let network = |call: &Call| Fate {
+            arrival: if call.operation == Operation::RegisterStreamConsumer {
+                Arrival::Refused(ErrorKind::AccessDenied)
+            } else {
+                Arrival::Delivered
+            },
+            ..Fate::default()
+        };
+        let client = FaultyStream::new(Arc::new(kinesis()), Arc::new(network), Spawner::current(), Duration::from_secs(10));
+        let worker = worker(Arc::new(client), ProcessorLog::default().factory())
+            .retrieval(Retrieval::FanOut(Consumer::Name("till".parse().expect("valid"))))
+            .build()
+            .expect("complete");
+        let error = worker.run().await.expect_err("it cannot read");
+        assert_eq!(error.kind(), ErrorKind::AccessDenied);
+        assert!(error.message().contains("clicks") && error.message().contains("till"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retrieval_that_cannot_be_is_refused_before_anything_starts() {
+        let arn = "arn:aws:kinesis:us-east-1:123456789012:stream/orders/consumer/shop:1795262400";
+        let build = |retrieval| worker(Arc::new(kinesis()), ProcessorLog::default().factory()).retrieval(retrieval).build();
+        let error = build(Retrieval::FanOut(Consumer::Arn(arn.parse().expect("valid")))).expect_err("of another stream");
+        assert!(error.message().contains("clicks") && error.message().contains(arn), "{error}");
+        let error = worker(Arc::new(kinesis()), ProcessorLog::default().factory())
+            .stream_retrieval("orders".parse().expect("valid"), Retrieval::Automatic)
+            .build()
+            .expect_err("it does not read that stream");
+        assert!(error.message().contains("orders"), "{error}");
+        let error = Worker::builder("a b", "clicks", ProcessorLog::default().factory())
+            .stream_client(Arc::new(kinesis()))
+            .retrieval(Retrieval::FanOut(Consumer::OfApplication))
+            .build()
+            .expect_err("no name of a consumer");
+        assert!(error.message().contains("a b"), "{error}");
+    }
+}

@@ -281,7 +281,7 @@ async fn trouble_that_stays_is_reported_once_tried_on_and_recovered_from() {
 async fn a_stream_that_is_gone_is_never_taken_for_the_end_of_a_shard() {
     let mut rig = fan_out().start();
     rig.until_processed(10).await;
-    rig.kinesis.delete_stream(&rig.stream).expect("an active stream");
+    rig.kinesis.delete_stream_with_consumers(&rig.stream).expect("an active stream");
     tokio::time::sleep(secs(600)).await;
     assert!(!rig.log.names().contains(&"shard_ended"));
     assert!(rig.status.snapshot().failure.is_some_and(|failure| failure.contains("was not deleted")));

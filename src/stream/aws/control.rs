@@ -36,7 +36,7 @@ impl StreamControl for AwsStreamClient {
 
     async fn delete_stream(&self, stream: &StreamName) -> Result<()> {
         let reference = StreamReference::Name(stream.clone());
-        let request = self.client.delete_stream().stream_name(stream.as_str());
+        let request = self.client.delete_stream().stream_name(stream.as_str()).enforce_consumer_deletion(true);
         self.attempt(self.config.call_timeout, self.call("DeleteStream", &reference), request.send()).await?;
         Ok(())
     }

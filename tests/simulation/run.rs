@@ -246,7 +246,7 @@ impl Stage {
             }
         }
         let unfinished: Vec<String> = self.world.look(|history| {
-            let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none() && !t.abandoned);
+            let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none());
             let exited = open.filter(|(_, t)| history.nodes.get(&t.node).is_some_and(|node| node.stop_asked.is_some()));
             exited.map(|((shard, token), t)| format!("{} {}#{token}", t.node, Short(shard))).collect()
         });

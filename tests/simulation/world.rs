@@ -207,10 +207,7 @@ fn rare(history: &History, event: &Event) -> Option<&'static str> {
         Event::CallEnded { ending: Ending::Failed, .. } => "handler fails",
         Event::CallEnded { ending: Ending::Dropped, .. } => "handler dropped at a deadline",
         Event::CallEnded { by, call: Callback::Process(_), .. } => {
-            let tenure = history.tenure(&by.shard, by.token)?;
-            if tenure.over.is_none() {
-                return None;
-            }
+            history.tenure(&by.shard, by.token)?.over?;
             "zombie finishes a batch"
         }
         Event::Exited { result: Err(_), .. } => "worker refuses to run",

@@ -59,6 +59,8 @@ pub(super) enum State {
     Abandoning {
         told: bool,
     },
+    /// The lease is lost in `shard_ended`, which is the last call if it succeeds.
+    AbandoningEnd,
     /// In `lease_lost`; the tenure ends so.
     Losing(Ending),
     Done,
@@ -134,6 +136,7 @@ impl State {
             (Self::Running(call), Event::Failed) => (Self::Backoff(call), Action::AwaitRetry),
             (Self::Running(call), Event::Exhausted) => (Self::Parked(call), Action::Park),
             (Self::Running(call), Event::StopRequested) => (Self::Draining(call), Action::KeepWaiting),
+            (Self::Running(Call::ShardEnded) | Self::Draining(Call::ShardEnded), Event::LeaseLost) => (Self::AbandoningEnd, Action::KeepWaiting),
             (Self::Running(_) | Self::Draining(_), Event::LeaseLost) => (Self::Abandoning { told: false }, Action::KeepWaiting),
 
             (Self::Draining(call), Event::Succeeded | Event::Failed | Event::Exhausted) => stop_after(call),
@@ -160,6 +163,8 @@ impl State {
             (Self::Surrendering { told: false }, Event::LeaseLost) => lose(),
             (Self::Surrendering { told: false }, Event::Written) => (Self::Losing(Ending::Surrendered), Action::CallLeaseLost),
 
+            (Self::AbandoningEnd, Event::Succeeded) => finish(Ending::Lost),
+            (Self::AbandoningEnd, Event::Failed | Event::Exhausted | Event::DeadlinePassed) => lose(),
             (Self::Abandoning { told }, Event::Succeeded | Event::Failed | Event::Exhausted | Event::DeadlinePassed) => {
                 if told {
                     finish(Ending::Lost)

@@ -94,6 +94,7 @@ fn every_state_answers_every_event_as_the_table_says() {
         ),
         (abandoning, vec![(E::Succeeded, losing), (E::Failed, losing), (E::Exhausted, losing), (E::DeadlinePassed, losing)]),
         (S::Abandoning { told: true }, vec![(E::Succeeded, lost), (E::Failed, lost), (E::Exhausted, lost), (E::DeadlinePassed, lost)]),
+        (S::AbandoningEnd, vec![(E::Succeeded, lost), (E::Failed, losing), (E::Exhausted, losing), (E::DeadlinePassed, losing)]),
         (S::Losing(Ending::Lost), vec![(E::Succeeded, lost), (E::Failed, lost), (E::Exhausted, lost), (E::DeadlinePassed, lost)]),
         (
             S::Losing(Ending::Surrendered),
@@ -102,6 +103,7 @@ fn every_state_answers_every_event_as_the_table_says() {
         (S::Done, vec![]),
     ];
     for call in [Initialize, Process, ShardEnded] {
+        let abandoning = if call == ShardEnded { S::AbandoningEnd } else { abandoning };
         let after = if call == ShardEnded { untold } else { farewell };
         let succeeded = if call == ShardEnded { (S::WritingEnd, A::WriteEnd) } else { (S::Reading, A::Fetch) };
         let drained = if call == ShardEnded { (S::WritingEnd, A::WriteEnd) } else { farewell };
@@ -129,7 +131,7 @@ fn every_state_answers_every_event_as_the_table_says() {
             .push((S::Backoff(call), vec![(E::RetryDue, (again(call), A::AwaitFence)), (E::StopRequested, after), (E::LeaseLost, losing)]));
         table.push((S::Parked(call), vec![(E::StopRequested, after), (E::LeaseLost, losing)]));
     }
-    assert_eq!(table.len(), 30);
+    assert_eq!(table.len(), 31);
     for (state, steps) in table {
         for event in EVENTS {
             let expected = steps.iter().find(|(e, _)| *e == event).map(|(_, step)| *step);
@@ -153,7 +155,7 @@ fn a_stop_and_a_loss_always_lead_to_the_end() {
         }
         next += 1;
     }
-    assert_eq!(reached.len(), 30, "every state is in use");
+    assert_eq!(reached.len(), 31, "every state is in use");
     for interruption in [Event::StopRequested, Event::LeaseLost] {
         for start in &reached {
             let Some((mut state, mut action)) = start.on(interruption) else { continue };

@@ -124,8 +124,6 @@ pub(crate) struct Tenure {
     pub(crate) finished: Option<&'static str>,
     /// That was a `shard_ended` that failed, which may be repeated, and followed by the loss of the lease.
     pub(crate) end_failed: bool,
-    /// User code did not return in time, and was left alone from then on.
-    pub(crate) abandoned: bool,
     /// When the first write was sent that would end it.
     pub(crate) surrendered: Option<Duration>,
     /// When another write took the lease away, or the end was applied.
@@ -347,17 +345,10 @@ impl History {
         if same {
             return;
         }
-        // User code is not called, not even for the last time, by a worker that had reason to doubt its leases.
-        let lease_duration = self.settings.lease_duration;
-        let doubtful = before.as_ref().and_then(held).is_some_and(|(owner, instance)| {
-            let holder = self.nodes.values().find(|node| node.worker == owner && node.instances.contains(&instance));
-            holder.and_then(|node| node.believes_until(instance, lease_duration)).is_none_or(|until| until < now + lease_duration / 5)
-        });
         if let Some(token) = self.current.remove(&to.shard_id)
             && let Some(tenure) = self.tenures.get_mut(&(to.shard_id.clone(), token))
         {
             tenure.over = Some(now);
-            tenure.abandoned |= doubtful;
         }
         if let Some((_, instance)) = held(to) {
             let tenure = Tenure {
@@ -370,7 +361,6 @@ impl History {
                 running: None,
                 finished: None,
                 end_failed: false,
-                abandoned: false,
                 surrendered: None,
                 over: None,
             };
@@ -387,7 +377,6 @@ impl History {
             return;
         };
         tenure.running = None;
-        tenure.abandoned |= ending == Ending::Dropped;
         tenure.end_failed = matches!(call, Callback::ShardEnded) && ending != Ending::Done;
         if ending != Ending::Done {
             return;

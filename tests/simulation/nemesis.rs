@@ -6,7 +6,7 @@ use shardkeeper::{
     local::LocalKinesis,
     stream::StreamReference,
     task::{Spawner, Task},
-    types::{HashKeyRange, Shard},
+    types::Shard,
 };
 use tokio::time::{sleep, sleep_until};
 
@@ -157,7 +157,6 @@ impl Nemesis {
             return;
         }
         let shard = &open[pick as usize % open.len()];
-        let HashKeyRange { .. } = shard.hash_key_range;
         let (start, end) = (shard.hash_key_range.start(), shard.hash_key_range.end());
         if end > start {
             drop(self.kinesis.split_shard(&self.stream, &shard.id, start + (end - start) / 2 + 1));

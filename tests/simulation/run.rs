@@ -15,10 +15,10 @@ use tokio::time::{sleep, sleep_until};
 use crate::{
     STREAM,
     dice::{Dice, hash},
-    event::Event,
+    event::{Event, Row, Short},
     fleet::Fleet,
     handler::Handlers,
-    history::Settings,
+    history::{History, Settings},
     invariants::liveness,
     nemesis::Nemesis,
     plan::Plan,
@@ -151,7 +151,7 @@ impl Stage {
         self.world.record(&Event::Healed);
         self.boot_all();
         let bound = self.recovery() + SLACK;
-        let found = |history: &crate::history::History| {
+        let found = |history: &History| {
             let mut missing = liveness::orphans(history, bound);
             missing.extend(liveness::uncovered(history));
             missing
@@ -166,7 +166,7 @@ impl Stage {
         }
         // A chain of shards is read one after the other; each link has its own recovery.
         let links = self.world.look(|history| history.shards.len() as u32);
-        let drained = |history: &crate::history::History| history.unfinished().is_empty();
+        let drained = |history: &History| history.unfinished().is_empty();
         let producing = self.recovery() + Duration::from_secs(6);
         sleep_until(self.world.started() + self.plan.chaos + producing).await;
         self.until(Duration::from_secs(30) + Duration::from_secs(4) * links, drained, |history| {
@@ -179,8 +179,8 @@ impl Stage {
     async fn until(
         &self,
         bound: Duration,
-        reached: impl Fn(&crate::history::History) -> bool,
-        missing: impl Fn(&crate::history::History) -> String,
+        reached: impl Fn(&History) -> bool,
+        missing: impl Fn(&History) -> String,
     ) {
         let deadline = self.world.now() + bound;
         while !self.world.is_violated() && !self.world.look(&reached) {
@@ -196,7 +196,7 @@ impl Stage {
     /// Leases are shared evenly, and stay where they are.
     async fn settle(&self) {
         let even =
-            |history: &crate::history::History| !liveness::is_uneven(history) && liveness::orphans(history, Duration::ZERO).is_empty();
+            |history: &History| !liveness::is_uneven(history) && liveness::orphans(history, Duration::ZERO).is_empty();
         self.until(self.recovery() + Duration::from_secs(10), even, |history| {
             format!("leases are shared unevenly: {:?}", liveness::shares(history))
         })
@@ -204,7 +204,7 @@ impl Stage {
         // Loads are still being measured, and each measurement may be worth a move; but not for ever.
         let quiet = self.plan.lease_duration * 2 + self.plan.checkpoint_interval;
         let since = self.world.now();
-        let calm = |history: &crate::history::History| history.now.saturating_sub(history.last_take.max(since)) >= quiet;
+        let calm = |history: &History| history.now.saturating_sub(history.last_take.max(since)) >= quiet;
         self.until(quiet * 6 + Duration::from_secs(30), calm, |_| "leases still change hands".to_owned()).await;
         let takes = self.world.look(|history| history.takes);
         sleep(self.plan.lease_duration * 3).await;
@@ -238,17 +238,17 @@ impl Stage {
                 (durable < facts.records.len()).then(|| facts.records.len() - durable)
             });
             if let Some(behind) = behind {
-                self.world.violate("bounded_repeats", format!("{} was left {behind} records behind", crate::event::Row(&row)));
+                self.world.violate("bounded_repeats", format!("{} was left {behind} records behind", Row(&row)));
             }
             // One handed to a worker that was leaving itself is free for anybody.
             if row.owner_instance.is_some() {
-                self.world.violate("liveness", format!("{} was left owned", crate::event::Row(&row)));
+                self.world.violate("liveness", format!("{} was left owned", Row(&row)));
             }
         }
         let unfinished: Vec<String> = self.world.look(|history| {
-            let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none() && !t.abandoned);
+            let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none());
             let exited = open.filter(|(_, t)| history.nodes.get(&t.node).is_some_and(|node| node.stop_asked.is_some()));
-            exited.map(|((shard, token), t)| format!("{} {}#{token}", t.node, crate::event::Short(shard))).collect()
+            exited.map(|((shard, token), t)| format!("{} {}#{token}", t.node, Short(shard))).collect()
         });
         if !unfinished.is_empty() {
             self.world.violate("callbacks", format!("no last call for {}", unfinished.join(", ")));

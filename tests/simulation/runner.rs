@@ -20,8 +20,10 @@ use crate::{
 /// Seeds side by side.
 const THREADS: usize = 2;
 
-/// More failures tell nothing new.
-const ENOUGH_FAILURES: usize = 20;
+/// More failing seeds tell nothing new; `FAILURES=1` stops at the first.
+fn enough_failures() -> usize {
+    std::env::var("FAILURES").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
 
 /// What a range of seeds came to.
 #[derive(Debug, Default)]
@@ -79,6 +81,7 @@ pub(crate) fn stopwatch() -> impl Fn() -> Duration {
 /// Runs all seeds of the range.
 pub(crate) fn run(seeds: Range<u64>) -> Summary {
     let elapsed = stopwatch();
+    let enough = enough_failures();
     let next = AtomicU64::new(seeds.start);
     let summary = Mutex::new(Summary::default());
     let locked = || summary.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +90,7 @@ pub(crate) fn run(seeds: Range<u64>) -> Summary {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || locked().failures.len() >= ENOUGH_FAILURES {
+                    if seed >= seeds.end || locked().failures.len() >= enough {
                         return;
                     }
                     let plan = Plan::of(seed);

@@ -1,7 +1,7 @@
 //! The stream as the service sees it: which shards it has shown, and which it has called closed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::{self, Display},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -27,11 +27,11 @@ pub(crate) struct WatchedStream {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+struct Known {
     shards: BTreeMap<ShardId, Shard>,
     /// Shards that iterators belong to.
     iterators: BTreeMap<String, ShardId>,
-    ended: BTreeMap<ShardId, ()>,
+    ended: BTreeSet<ShardId>,
 }
 
 impl WatchedStream {
@@ -56,7 +56,7 @@ impl WatchedStream {
                 });
             }
         }
-        if self.known(|known| known.ended.insert(shard.clone(), ()).is_none()) {
+        if self.known(|known| known.ended.insert(shard.clone())) {
             self.world.record(&Event::EndSeen { shard });
         }
     }

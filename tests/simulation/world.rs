@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    event::Event,
+    event::{Callback, Ending, Event},
     history::{History, Settings},
     invariants::{self, Invariant},
     log::Log,
@@ -120,6 +120,9 @@ impl World {
                 state.violations.push(Violation { at: now, invariant: judge.name(), what });
             }
         }
+        if let Some(probe) = rare(&state.history, event) {
+            *state.probes.entry(probe).or_default() += 1;
+        }
         state.history.apply(event);
     }
 
@@ -131,7 +134,7 @@ impl World {
         log.numbers(numbers);
     }
 
-    /// Counts a rare state.
+    /// Counts a rare state that no event shows.
     pub(crate) fn probe(&self, name: &'static str) {
         *self.state().probes.entry(name).or_default() += 1;
     }
@@ -176,4 +179,38 @@ impl World {
             takes: history.takes,
         }
     }
+}
+
+/// What the event reaches that a run should reach now and then: an invariant proves nothing about what never happens.
+fn rare(history: &History, event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::WorkerDeleted { node, worker, .. } => {
+            let own = history.nodes.get(node).is_some_and(|n| n.worker == *worker);
+            if own { "worker signs off" } else { "worker declared dead" }
+        }
+        Event::LeaseUpdated { from, to, .. } if to.checkpoint.is_shard_end() => match from.parents.len() {
+            0 | 1 => "shard ended",
+            _ => "merged shard ended",
+        },
+        Event::LeaseUpdated { from, to, .. } if from.owner != to.owner || from.owner_instance != to.owner_instance => {
+            match (from.owner_instance, &to.owner, to.owner_instance) {
+                (_, None, _) => "lease released",
+                (_, Some(_), None) => "lease handed over",
+                (Some(_), Some(_), Some(_)) => "lease taken from the dead",
+                (None, Some(_), Some(_)) => "lease taken or accepted",
+            }
+        }
+        Event::LeaseCreated { lease, .. } if lease.owner.is_some() => "child made by its parent's owner",
+        Event::LeaseDeleted { .. } => "finished lease deleted",
+        Event::CallStarted { call: Callback::LeaseLost, .. } => "processor loses its lease",
+        Event::CallEnded { ending: Ending::Panicked, .. } => "handler panics",
+        Event::CallEnded { ending: Ending::Failed, .. } => "handler fails",
+        Event::CallEnded { ending: Ending::Dropped, .. } => "handler dropped at a deadline",
+        Event::CallEnded { by, call: Callback::Process(_), .. } => {
+            history.tenure(&by.shard, by.token)?.over?;
+            "zombie finishes a batch"
+        }
+        Event::Exited { result: Err(_), .. } => "worker refuses to run",
+        _ => return None,
+    })
 }

@@ -36,7 +36,7 @@ const END_RETRY: RetryConfig = RetryConfig { max_attempts: None, min_delay: Dura
 /// Consumes a shard for as long as its lease is held: from its checkpoint to its end, or until the lease is to move,
 /// or is lost. Says in `status` what it is doing.
 pub(crate) async fn run_shard(context: StreamContext, held: HeldLease, status: StatusCell) -> ShardOutcome {
-    let span = tracing::info_span!("shard", stream = %context.stream, shard_id = %held.lease.shard_id, worker = %context.worker);
+    let span = tracing::info_span!("shard", stream = %context.stream, shard_id = %held.lease.shard_id, worker_id = %context.worker);
     Driver::new(context, held, status).run().instrument(span).await
 }
 

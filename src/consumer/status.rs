@@ -118,6 +118,8 @@ pub struct ShardStatus {
     pub failed_calls: u64,
     /// Reads that were throttled.
     pub throttled_calls: u64,
+    /// How often reading panicked, in a stream client or in this library, and was begun anew.
+    pub interrupted_reads: u64,
     /// What became of the records that were fetched.
     pub kpl: KplCounts,
     /// Why the shard stopped or cannot be read, if it did or cannot: also in the report of `run()`.
@@ -186,6 +188,7 @@ impl StatusCell {
                 records: cell.records,
                 failed_calls: cell.failed_calls,
                 throttled_calls: reading.throttled_calls,
+                interrupted_reads: reading.interruptions,
                 kpl: reading.kpl,
                 failure: cell.failure.clone(),
             }

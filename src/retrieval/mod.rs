@@ -21,6 +21,7 @@ mod budget;
 pub mod fan_out;
 pub mod kpl;
 pub mod polling;
+mod restart;
 mod unpack;
 mod unpacker;
 
@@ -118,6 +119,8 @@ pub(crate) struct Reading {
     pub(crate) throttled: bool,
     /// Throttled calls in all.
     pub(crate) throttled_calls: u64,
+    /// How often reading panicked and was begun anew.
+    pub(crate) interruptions: u64,
     /// Why the last call failed.
     pub(crate) trouble: Option<String>,
     /// What became of the records fetched.
@@ -155,6 +158,11 @@ impl Gauge {
             r.throttled = true;
             r.throttled_calls += 1;
         });
+    }
+
+    pub(crate) fn interrupted(&self, why: String) {
+        self.update(|r| r.interruptions += 1);
+        self.failed(why);
     }
 
     pub(crate) fn failed(&self, why: String) {

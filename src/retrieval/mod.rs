@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     types::{ChildShard, ExtendedSequenceNumber, Record},
 };
 
@@ -45,26 +45,6 @@ pub(crate) trait RecordSource: Debug + Send {
     /// # Cancel safety
     /// Safe: a batch is either returned or still there for the next call.
     async fn next(&mut self) -> Result<Delivery>;
-}
-
-/// The source of a shard whose lease does not say where to begin.
-#[derive(Debug)]
-pub(crate) struct Unreadable(Option<Error>);
-
-impl Unreadable {
-    pub(crate) const fn new(why: Error) -> Self {
-        Self(Some(why))
-    }
-}
-
-#[async_trait]
-impl RecordSource for Unreadable {
-    async fn next(&mut self) -> Result<Delivery> {
-        match self.0.take() {
-            Some(why) => Err(why),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// What a source delivers.

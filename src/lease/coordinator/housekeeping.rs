@@ -24,7 +24,7 @@ use crate::{
 
 /// Bytes of signals up to which more are left in a worker's row, so that it stays far below DynamoDB's 400 KB, with room
 /// for what other workers leave there. When the row's owner has read them, the next round brings the rest.
-const SIGNAL_BYTES_PER_WORKER: usize = 96 * 1024;
+const SIGNAL_BYTES_PER_WORKER: usize = 48 * 1024;
 /// Workers that are signalled side by side.
 const CONCURRENCY: usize = 8;
 
@@ -388,5 +388,35 @@ fn living_owner(lease: &Lease, workers: &[WorkerRow], index: &BTreeMap<&WorkerId
             None if workers[owner].state == WorkerState::Leaving => None,
             _ => Some(owner),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_in_a_workers_row_waits_for_the_next_round() {
+        let take = |n: usize| Signal::Take { lease: LeaseKey::new(format!("shardId-{n:012}")).expect("valid"), counter: 7 };
+        let bytes = |signals: &BTreeSet<Signal>| signals.iter().map(|s| s.to_text().len()).sum::<usize>();
+        let mut row = WorkerRow::unreadable("b".parse().expect("valid"), None);
+        let all: Vec<Signal> = (0..5000).map(take).collect();
+        let mut rounds = 0;
+        let mut read = BTreeSet::new();
+        loop {
+            let left: Vec<Signal> = all.iter().filter(|s| !read.contains(*s)).cloned().collect();
+            let (batch, complete) = fitting(left, &row);
+            assert!(!batch.is_empty());
+            row.signals.extend(batch);
+            assert!(bytes(&row.signals) <= SIGNAL_BYTES_PER_WORKER);
+            rounds += 1;
+            if complete {
+                break;
+            }
+            assert_eq!(fitting(all.clone(), &row), (Vec::new(), false), "nothing more until some of it was read");
+            read.append(&mut row.signals);
+        }
+        assert!((5..20).contains(&rounds), "{rounds} rounds");
+        assert_eq!(fitting(row.signals.iter().cloned().collect(), &row), (Vec::new(), true), "what is there is not sent again");
     }
 }

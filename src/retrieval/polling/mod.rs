@@ -13,7 +13,7 @@ mod iterator;
 mod pacing;
 mod source;
 
-pub(crate) use iterator::Cursor;
+pub(crate) use iterator::{Cursor, earlier};
 pub(crate) use source::{PollingSource, ShardReader};
 
 /// How shards are polled. A shard gives 5 `GetRecords` calls and 2 MiB a second to all applications that poll it

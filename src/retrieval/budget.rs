@@ -2,8 +2,13 @@
 //!
 //! Fairness is that of dynamic thresholds in shared-memory switches (Choudhury and Hahne, 1998): a shard may hold as
 //! much as is still free. One busy shard gets half of the budget, `n` equally busy ones get `1/(n+1)` each, and
-//! nothing has to be configured or counted. A shard that holds nothing always gets a small reservation, whatever
-//! the others hold; what is fetched for it may exceed the reservation by one record at the least.
+//! nothing has to be configured or counted.
+//!
+//! What a shard gets that holds nothing when the others have used the budget up depends on how it is read:
+//! - *Polled*, it always gets a small reservation. What is fetched for it may exceed that by one record at the least.
+//! - *Subscribed*, it cannot choose how much comes: an event is of whatever size, and on its way before it is known. Such a
+//!   shard sets aside what it expects before it asks for an event, and those that hold nothing take turns within a fifth
+//!   of the budget on top.
 
 use std::{
     collections::VecDeque,
@@ -13,12 +18,14 @@ use std::{
     },
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-/// What a shard with nothing buffered gets at the least.
+/// What a polled shard with nothing buffered gets at the least.
 const MIN_GRANT: u64 = 64 * 1024;
 /// Below this it is not worth a call to fetch ahead.
 const WORTHWHILE: u64 = 256 * 1024;
+/// The part of the budget that the events of shards with nothing buffered may take up beyond it.
+const OVERDRAFT: u64 = 5;
 
 /// The budget of a worker. Clones share it.
 #[derive(Debug, Clone)]
@@ -28,6 +35,8 @@ pub(crate) struct ByteBudget(Arc<Inner>);
 struct Inner {
     capacity: u64,
     state: Mutex<State>,
+    /// More is held now than the budget has.
+    overdrawn: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -39,8 +48,17 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     shard: Arc<AtomicU64>,
-    wanted: u64,
+    wanted: Wanted,
     granted: oneshot::Sender<Reservation>,
+}
+
+/// What bytes are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// A page, which is made to fit into what is granted.
+    Page(u64),
+    /// An event, expected to be of this size.
+    Event(u64),
 }
 
 /// A shard's part in the budget.
@@ -60,7 +78,7 @@ pub(crate) struct Reservation {
 
 impl ByteBudget {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self(Arc::new(Inner { capacity, state: Mutex::default() }))
+        Self(Arc::new(Inner { capacity, state: Mutex::default(), overdrawn: Notify::new() }))
     }
 
     /// The part of one more shard.
@@ -78,23 +96,41 @@ impl ByteBudget {
         f(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a shard that holds `held` gets now of the bytes it wants; `None` when it has to wait.
-    fn grant(&self, used: u64, held: u64, wanted: u64) -> Option<u64> {
-        let room = self.0.capacity.saturating_sub(used).saturating_sub(held);
-        if room >= wanted.min(WORTHWHILE) {
-            return Some(wanted.min(room));
+    /// What a shard that holds `held` gets now of the bytes it wants; `None` when it has to wait. `passes` says whether it
+    /// would pass others that wait for their turn.
+    fn grant(&self, used: u64, held: u64, wanted: Wanted, passes: bool) -> Option<u64> {
+        let capacity = self.0.capacity;
+        let room = capacity.saturating_sub(used).saturating_sub(held);
+        let (Wanted::Page(bytes) | Wanted::Event(bytes)) = wanted;
+        if room >= bytes.min(WORTHWHILE) {
+            return Some(bytes.min(room));
         }
-        (held == 0).then(|| wanted.min(room.max(MIN_GRANT)))
+        if held > 0 {
+            return None;
+        }
+        match wanted {
+            Wanted::Page(bytes) => Some(bytes.min(room.max(MIN_GRANT))),
+            Wanted::Event(bytes) => {
+                let bytes = bytes.min(capacity);
+                (used == 0 || (!passes && used + bytes <= capacity + capacity / OVERDRAFT)).then_some(bytes)
+            }
+        }
     }
 
     fn release(&self, shard: &AtomicU64, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         let mut undeliverable = Vec::new();
         self.with(|state| {
             state.used -= bytes;
             shard.fetch_sub(bytes, Ordering::Relaxed);
             let waiting = std::mem::take(&mut state.waiting);
+            // Events that wait for their turn do not pass each other, or small ones would keep large ones waiting.
+            let mut passes = false;
             for waiter in waiting {
-                let Some(bytes) = self.grant(state.used, waiter.shard.load(Ordering::Relaxed), waiter.wanted) else {
+                let Some(bytes) = self.grant(state.used, waiter.shard.load(Ordering::Relaxed), waiter.wanted, passes) else {
+                    passes |= waiter.takes_turns() && !waiter.granted.is_closed();
                     state.waiting.push_back(waiter);
                     continue;
                 };
@@ -107,19 +143,55 @@ impl ByteBudget {
     }
 }
 
+impl Waiter {
+    /// Whether it waits for its turn to go beyond the budget.
+    fn takes_turns(&self) -> bool {
+        matches!(self.wanted, Wanted::Event(_)) && self.shard.load(Ordering::Relaxed) == 0
+    }
+}
+
 impl ShardBudget {
     /// Waits until this shard may hold more: all of `wanted` bytes, or as much as its share of the budget allows.
     ///
     /// # Cancel safety
     /// Safe; the place in the queue is given up.
     pub(crate) async fn reserve(&self, wanted: u64) -> Reservation {
+        self.wait_for(Wanted::Page(wanted)).await
+    }
+
+    /// Waits until this shard may ask for an event that is expected to have so many bytes.
+    ///
+    /// # Cancel safety
+    /// Safe; the place in the queue is given up.
+    pub(crate) async fn reserve_event(&self, expected: u64) -> Reservation {
+        self.wait_for(Wanted::Event(expected)).await
+    }
+
+    /// Waits until the shards hold more than the budget has.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn overdrawn(&self) {
+        loop {
+            let notified = self.budget.0.overdrawn.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.budget.with(|state| state.used > self.budget.0.capacity) {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    async fn wait_for(&self, wanted: Wanted) -> Reservation {
         let answer = self.budget.with(|state| {
             let held = self.held.load(Ordering::Relaxed);
-            match self.budget.grant(state.used, held, wanted) {
+            state.waiting.retain(|w| !w.granted.is_closed());
+            let passes = state.waiting.iter().any(Waiter::takes_turns);
+            match self.budget.grant(state.used, held, wanted, passes) {
                 Some(bytes) => Ok(self.take(state, bytes)),
                 None => {
                     let (granted, answer) = oneshot::channel();
-                    state.waiting.retain(|w| !w.granted.is_closed());
                     state.waiting.push_back(Waiter { shard: Arc::clone(&self.held), wanted, granted });
                     Err(answer)
                 }
@@ -132,9 +204,18 @@ impl ShardBudget {
     }
 
     fn take(&self, state: &mut State, bytes: u64) -> Reservation {
+        self.add(state, bytes);
+        Reservation { shard: self.clone(), bytes }
+    }
+
+    fn add(&self, state: &mut State, bytes: u64) {
+        let capacity = self.budget.0.capacity;
+        let before = state.used;
         state.used += bytes;
         self.held.fetch_add(bytes, Ordering::Relaxed);
-        Reservation { shard: self.clone(), bytes }
+        if before <= capacity && state.used > capacity {
+            self.budget.0.overdrawn.notify_waiters();
+        }
     }
 }
 
@@ -155,10 +236,7 @@ impl Reservation {
     pub(crate) fn resize(&mut self, bytes: u64) {
         if bytes > self.bytes {
             let more = bytes - self.bytes;
-            self.shard.budget.with(|state| {
-                state.used += more;
-                self.shard.held.fetch_add(more, Ordering::Relaxed);
-            });
+            self.shard.budget.with(|state| self.shard.add(state, more));
         } else if bytes < self.bytes {
             self.shard.budget.release(&self.shard.held, self.bytes - bytes);
         }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::{
     error::Error,
@@ -11,8 +14,13 @@ use crate::{
     task::{Spawner, Task},
 };
 
-/// Bytes that there must be room for before the first event is asked for.
-pub(super) const FIRST_BYTES: u64 = 64 * 1024;
+/// Bytes that there must be room for before the first event is asked for: of a shard with a backlog it is a large one.
+pub(super) const FIRST_BYTES: u64 = 1024 * 1024;
+/// Bytes that there must be room for at the least, before any event is asked for.
+const LEAST_BYTES: u64 = 64 * 1024;
+/// How long room is kept for the first event. A shard with a backlog sends at once, one without may have nothing to send
+/// for five seconds.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
 
 /// What a pump sends; only after an event there is more.
 #[derive(Debug)]
@@ -67,25 +75,107 @@ impl Link {
     }
 }
 
-async fn pump(mut subscription: Box<dyn Subscription>, budget: ShardBudget, patience: Patience, link: mpsc::Sender<Pumped>) {
-    let mut expected = FIRST_BYTES;
+async fn pump(subscription: Box<dyn Subscription>, budget: ShardBudget, patience: Patience, link: mpsc::Sender<Pumped>) {
+    let mut pump = Pump { subscription, budget, patience, backlog: Backlog::Unknown };
     // While there is no place in the link or no room in the budget, this side is the slow one: the stream is not asked,
     // and its silence does not count.
     while let Ok(place) = link.reserve().await {
-        let Ok(mut reservation) = timeout(patience.full, budget.reserve(expected)).await else {
-            return place.send(Pumped::Full);
-        };
-        // An idle shard sets nothing aside, however long it waits.
-        reservation.resize(0);
-        let event = match timeout(patience.silence, subscription.next()).await {
-            Ok(Ok(Some(event))) => event,
-            Ok(Ok(None)) => return place.send(Pumped::Over),
-            Ok(Err(error)) => return place.send(Pumped::Broke(error)),
-            Err(_) => return place.send(Pumped::Silent),
-        };
-        let bytes = event.records.iter().map(|r| r.size_bytes() as u64 + RECORD_OVERHEAD_BYTES).sum();
-        reservation.resize(bytes);
-        expected = bytes.max(FIRST_BYTES);
-        place.send(Pumped::Event(event, reservation));
+        let pumped = pump.next().await;
+        let goes_on = matches!(pumped, Pumped::Event(..));
+        place.send(pumped);
+        if !goes_on {
+            return;
+        }
     }
 }
+
+/// What is known about records that wait in the shard.
+#[derive(Debug, Clone, Copy)]
+enum Backlog {
+    Unknown,
+    /// There are: the next event is at hand, and is about as large as the last ones.
+    Some {
+        expected: u64,
+    },
+    /// There were none. The last event was of this size.
+    None {
+        last: u64,
+    },
+}
+
+struct Pump {
+    subscription: Box<dyn Subscription>,
+    budget: ShardBudget,
+    patience: Patience,
+    backlog: Backlog,
+}
+
+impl Pump {
+    /// Waits for room, then for the next event.
+    ///
+    /// Events that are certain to come are waited for with their room set aside, or all shards with a backlog would ask
+    /// for one at the moment in which there is room for one. An idle shard sets nothing aside, however long it waits;
+    /// instead it stops to listen while the budget is overdrawn.
+    async fn next(&mut self) -> Pumped {
+        let Self { subscription, budget, patience, backlog } = self;
+        let wanted = match *backlog {
+            Backlog::Unknown => FIRST_BYTES,
+            Backlog::Some { expected } => expected,
+            Backlog::None { last } => last,
+        };
+        let Ok(mut reservation) = timeout(patience.full, budget.reserve_event(wanted.max(LEAST_BYTES))).await else { return Pumped::Full };
+        let mut kept_for = match backlog {
+            Backlog::Unknown => Some(FIRST_WAIT),
+            Backlog::Some { .. } => Some(patience.silence),
+            Backlog::None { .. } => None,
+        };
+        let next = subscription.next();
+        tokio::pin!(next);
+        let mut silent_at = Instant::now() + patience.silence;
+        let answer = loop {
+            let Some(wait) = kept_for.take() else {
+                reservation.resize(0);
+                tokio::select! {
+                    biased;
+                    () = budget.overdrawn() => {}
+                    answer = &mut next => break answer,
+                    () = sleep_until(silent_at) => return Pumped::Silent,
+                }
+                // What comes now may be a burst on all shards. Whoever is not listened to keeps it in the connection.
+                let paused = Instant::now();
+                let Ok(room) = timeout(patience.full, budget.reserve_event(FIRST_BYTES)).await else { return Pumped::Full };
+                reservation = room;
+                silent_at += paused.elapsed();
+                kept_for = Some(FIRST_WAIT);
+                continue;
+            };
+            let until = silent_at.min(Instant::now() + wait);
+            tokio::select! {
+                biased;
+                answer = &mut next => break answer,
+                () = sleep_until(until) => {
+                    if until == silent_at {
+                        return Pumped::Silent;
+                    }
+                }
+            }
+        };
+        let event = match answer {
+            Ok(Some(event)) => event,
+            Ok(None) => return Pumped::Over,
+            Err(error) => return Pumped::Broke(error),
+        };
+        let bytes: u64 = event.records.iter().map(|r| r.size_bytes() as u64 + RECORD_OVERHEAD_BYTES).sum();
+        reservation.resize(bytes);
+        *backlog = match (event.millis_behind_latest, *backlog) {
+            (0, _) => Backlog::None { last: bytes },
+            (_, Backlog::Some { expected }) => Backlog::Some { expected: bytes.max(expected / 2) },
+            (_, Backlog::Unknown | Backlog::None { .. }) => Backlog::Some { expected: bytes },
+        };
+        Pumped::Event(event, reservation)
+    }
+}
+
+#[cfg(test)]
+#[path = "pump_test.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use tokio::{
 use super::{
     Subscriber,
     plan::{Action, Event, Plan},
-    pump::{Link, Patience, Pumped},
+    pump::{FIRST_BYTES, Link, Patience, Pumped},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -249,7 +249,7 @@ impl Reader {
     /// Waits until an event would have room.
     async fn room(&mut self, queue: &Sender<Result<Delivery>>) -> Result<Event, Unheard> {
         drop(queue.reserve().await?);
-        drop(self.subscriber.budget.reserve(super::pump::FIRST_BYTES).await);
+        drop(self.subscriber.budget.reserve_event(FIRST_BYTES).await);
         Ok(Event::Room)
     }
 

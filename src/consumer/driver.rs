@@ -219,7 +219,7 @@ impl Driver {
             self.gauge.failed(format!("{error:#}"));
             if self.failure.is_none() {
                 tracing::error!(%error, "the shard cannot be read, its lease is looked at again");
-                self.fail(error);
+                self.unreadable(error);
             }
             self.flow.race(tokio::time::sleep(ROW_POLL_INTERVAL)).await?;
             let handle = self.flow.handle.clone();
@@ -308,6 +308,11 @@ impl Driver {
         self.failure = Some(error);
     }
 
+    fn unreadable(&mut self, error: Error) {
+        self.flow.status.set_unreadable(format!("{error:#}"));
+        self.failure = Some(error);
+    }
+
     async fn await_retry(&mut self) -> Event {
         self.flow.status.enter(ShardPhase::Retrying { attempts: self.attempts, reason: self.last_error.clone() });
         let delay = self.retry.as_ref().map_or(Duration::ZERO, |(_, delay)| *delay);
@@ -338,7 +343,7 @@ impl Driver {
                 }
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "the shard cannot be read, trying on");
-                    self.fail(error);
+                    self.unreadable(error);
                     continue;
                 }
             };
@@ -466,7 +471,9 @@ impl Driver {
 
     fn finish(mut self, ending: Ending) -> ShardOutcome {
         self.flow.status.enter(ShardPhase::Finished);
-        match (ending, self.failure.take()) {
+        // An idle shard that is read again has nothing to deliver that would say so.
+        let failure = self.failure.take().filter(|_| !self.flow.status.reads_again());
+        match (ending, failure) {
             (Ending::Lost, _) => ShardOutcome::Lost,
             (Ending::Ended, _) => ShardOutcome::Ended,
             (Ending::Surrendered, Some(error)) => ShardOutcome::Failed(error),

@@ -47,6 +47,8 @@ pub enum ShardPhase {
     },
     /// Waiting for a subscription to the shard, or for its first event.
     Subscribing,
+    /// What is fetched and not processed, by all shards of the worker, has used up `max_buffered_bytes`.
+    WaitingForMemory,
     /// The stream answers that the shard is read too often, by this or by other applications.
     Throttled,
     /// The stream cannot be read.
@@ -83,7 +85,8 @@ impl fmt::Display for ShardPhase {
             Self::Processing { attempt } => write!(f, "processes a batch, attempt {attempt}"),
             Self::Retrying { attempts, reason } => write!(f, "waits to try again after {attempts} failed attempts: {reason}"),
             Self::Subscribing => f.write_str("waits for its subscription; after another worker's it can take 6 seconds"),
-            Self::Throttled => f.write_str("is throttled by the stream: its read limits are used up"),
+            Self::WaitingForMemory => f.write_str("waits until other shards have processed what they hold: max_buffered_bytes is used up"),
+            Self::Throttled => f.write_str("is throttled by the stream: its read limits, or those of its KMS key, are used up"),
             Self::Blocked { reason } => write!(f, "cannot be read: {reason}"),
             Self::Suspended => f.write_str("waits until this worker has renewed its leases"),
             Self::Draining => f.write_str("finishes the batch in hand before it moves or stops"),
@@ -113,7 +116,7 @@ pub struct ShardStatus {
     pub overdue: bool,
     /// The last checkpoint known to be durable, in the text form of the lease table.
     pub checkpoint: String,
-    /// How far reading is behind the tip; `None` before the first answer.
+    /// How far reading is behind the tip; `None` before the first answer. When none has come for 15 seconds, its age is added.
     pub millis_behind_latest: Option<u64>,
     /// Records processed by this worker in this tenure.
     pub records: u64,
@@ -152,6 +155,8 @@ struct Cell {
     records: u64,
     failed_calls: u64,
     failure: Option<String>,
+    /// Answers until reading failed, when that is the failure: the next one shows that it is over.
+    failed_reading: Option<u64>,
     /// How long a call of user code may take.
     handler_timeout: Option<Duration>,
     /// The lease was lost, and won back before the call under way has ended.
@@ -192,6 +197,7 @@ impl StatusCell {
             records: 0,
             failed_calls: 0,
             failure: None,
+            failed_reading: None,
             handler_timeout: None,
             won_back: false,
         });
@@ -203,11 +209,13 @@ impl StatusCell {
         let now = self.0.clock.now();
         self.with(|cell| {
             let reading = cell.gauge.read();
+            let lag = reading.lag_millis();
             let phase = match (&cell.phase, &reading.trouble) {
                 (ShardPhase::Reading, Some(reason)) => ShardPhase::Blocked { reason: reason.clone() },
+                (ShardPhase::Reading, None) if reading.waits_for_memory() => ShardPhase::WaitingForMemory,
                 (ShardPhase::Reading, None) if reading.throttled => ShardPhase::Throttled,
                 (ShardPhase::Reading, None) if reading.subscribing => ShardPhase::Subscribing,
-                (ShardPhase::Reading, None) if reading.millis_behind_latest == Some(0) => ShardPhase::Idle,
+                (ShardPhase::Reading, None) if lag == Some(0) => ShardPhase::Idle,
                 (phase, _) => phase.clone(),
             };
             ShardStatus {
@@ -218,13 +226,13 @@ impl StatusCell {
                 phase,
                 since: cell.since,
                 checkpoint: cell.checkpointer.as_ref().map_or(cell.checkpoint, Checkpointer::durable).to_string(),
-                millis_behind_latest: reading.millis_behind_latest,
+                millis_behind_latest: lag,
                 records: cell.records,
                 failed_calls: cell.failed_calls,
                 throttled_calls: reading.throttled_calls,
                 interrupted_reads: reading.interruptions,
                 kpl: reading.kpl,
-                failure: cell.failure.clone(),
+                failure: cell.failure.clone().filter(|_| !cell.failed_reading.is_some_and(|answers| reading.answers > answers)),
             }
         })
     }
@@ -261,7 +269,23 @@ impl StatusCell {
     }
 
     pub(super) fn set_failure(&self, failure: Option<String>) {
-        self.with(|cell| cell.failure = failure);
+        self.with(|cell| {
+            cell.failure = failure;
+            cell.failed_reading = None;
+        });
+    }
+
+    /// The shard cannot be read, until the next answer of the stream.
+    pub(super) fn set_unreadable(&self, failure: String) {
+        self.with(|cell| {
+            cell.failure = Some(failure);
+            cell.failed_reading = Some(cell.gauge.read().answers);
+        });
+    }
+
+    /// Whether the shard was read since it could not be.
+    pub(super) fn reads_again(&self) -> bool {
+        self.with(|cell| cell.failed_reading.is_some_and(|answers| cell.gauge.read().answers > answers))
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Cell) -> T) -> T {
@@ -310,6 +334,16 @@ mod tests {
         assert_eq!(cell.snapshot().phase, ShardPhase::Blocked { reason: "no route".to_owned() });
         gauge.answered(1500);
         assert_eq!(cell.snapshot().phase, ShardPhase::Reading);
+        gauge.answered(0);
+        let (first, second) = (gauge.waiting_for_memory(), gauge.waiting_for_memory());
+        drop(first);
+        assert_eq!(cell.snapshot().phase, ShardPhase::WaitingForMemory);
+        drop(second);
+        assert_eq!(cell.snapshot().phase, ShardPhase::Idle);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(cell.snapshot().phase, ShardPhase::Reading, "nobody knows what there is to read");
+        assert_eq!(cell.snapshot().millis_behind_latest, Some(60_000));
+        gauge.answered(1500);
         assert_eq!((cell.snapshot().millis_behind_latest, cell.snapshot().throttled_calls), (Some(1500), 1));
     }
 }

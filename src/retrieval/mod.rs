@@ -8,9 +8,11 @@
 use std::{
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::{
     error::Result,
@@ -93,6 +95,12 @@ pub(crate) struct Gauge(Arc<Mutex<Reading>>);
 pub(crate) struct Reading {
     /// As the last answer said; `None` before the first.
     pub(crate) millis_behind_latest: Option<u64>,
+    /// When the last answer came.
+    pub(crate) answered_at: Option<Instant>,
+    /// Answers in all.
+    pub(crate) answers: u64,
+    /// How many wait until the byte budget has room.
+    waiting_for_memory: u32,
     /// Whether a subscription is being opened, or has not delivered yet.
     pub(crate) subscribing: bool,
     /// Whether the last call was throttled.
@@ -107,6 +115,36 @@ pub(crate) struct Reading {
     pub(crate) kpl: kpl::KplCounts,
 }
 
+/// Age from which an answer says nothing of now: subscriptions that are read send every five seconds, and idle shards are
+/// polled every second.
+const STALE_AFTER: Duration = Duration::from_secs(15);
+
+impl Reading {
+    /// How far reading is behind: as the last answer said, and longer when there was none for long.
+    pub(crate) fn lag_millis(&self) -> Option<u64> {
+        let (behind, age) = (self.millis_behind_latest?, self.answered_at?.elapsed());
+        if age <= STALE_AFTER {
+            return Some(behind);
+        }
+        Some(behind.saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Whether there is nothing to do but to wait for room in the byte budget.
+    pub(crate) const fn waits_for_memory(&self) -> bool {
+        self.waiting_for_memory > 0
+    }
+}
+
+/// The byte budget is waited for as long as this is there.
+#[derive(Debug)]
+pub(crate) struct WaitingForMemory(Gauge);
+
+impl Drop for WaitingForMemory {
+    fn drop(&mut self) {
+        self.0.update(|r| r.waiting_for_memory -= 1);
+    }
+}
+
 impl Gauge {
     pub(crate) fn read(&self) -> Reading {
         self.update(|r| r.clone())
@@ -119,6 +157,8 @@ impl Gauge {
     pub(crate) fn answered(&self, millis_behind_latest: u64) {
         self.update(|r| {
             r.millis_behind_latest = Some(millis_behind_latest);
+            r.answered_at = Some(Instant::now());
+            r.answers += 1;
             r.subscribing = false;
             r.throttled = false;
             r.trouble = None;
@@ -127,6 +167,12 @@ impl Gauge {
 
     pub(crate) fn subscribing(&self) {
         self.update(|r| r.subscribing = true);
+    }
+
+    /// Notes that the byte budget is waited for, until what is returned is dropped.
+    pub(crate) fn waiting_for_memory(&self) -> WaitingForMemory {
+        self.update(|r| r.waiting_for_memory += 1);
+        WaitingForMemory(self.clone())
     }
 
     pub(crate) fn taken_apart(&self, counts: &kpl::KplCounts) {

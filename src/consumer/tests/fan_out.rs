@@ -322,3 +322,61 @@ async fn a_moment_to_start_at_stays_the_same_until_an_event_came() {
     assert!(opened.iter().all(|(_, position)| *position == opened[0].1 && matches!(position, ShardPosition::AtTimestamp(_))));
     assert_eq!(rig.processed(), all(3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_an_event_is_delivered_while_others_use_up_the_budget() {
+    for closed in [false, true] {
+        let budget = ByteBudget::new(2 * MIB);
+        let config = Config { max_records: 10, max_buffered_events: 1, ..Config::default() };
+        let setup = Setup { fan_out: Some(config), ..Setup::process([Step::Sleep(secs(300))]) };
+        let mut rig = Setup { budget: budget.clone(), records: 200, ..setup }.start();
+        if closed {
+            rig.kinesis.split_shard(&rig.stream, &ShardId::from_index(0), 1 << 127).expect("an open shard");
+        }
+        tokio::time::sleep(secs(200)).await;
+        assert_eq!(rig.open_subscriptions(), 0, "closed until there is room");
+        let neighbour = budget.shard();
+        let mut held = neighbour.reserve(MIB).await;
+        held.resize(3 * MIB);
+        rig.until_processed(200).await;
+        if closed {
+            assert!(matches!(rig.outcome().await, ShardOutcome::Ended));
+            assert_eq!(rig.opened().len(), 1, "its end came with the event");
+        } else {
+            tokio::time::sleep(secs(1)).await;
+            assert_eq!(rig.phase(), ShardPhase::WaitingForMemory);
+            drop(held);
+            rig.put_many(1);
+            rig.until_processed(201).await;
+            assert_eq!(rig.processed(), all(201));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_odd_refusal_of_the_start_skips_nothing() {
+    let mut rig = Setup { records: 0, checkpoint: Checkpoint::Latest, ..fan_out() }.start();
+    rig.put_many(3);
+    rig.fail_reads([ErrorKind::InvalidInput]);
+    rig.until_processed(3).await;
+    assert_eq!(rig.processed(), all(3));
+    assert!(rig.opened().iter().all(|(_, position)| matches!(position, ShardPosition::AtTimestamp(_))), "{:?}", rig.opened());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_shard_whose_trouble_is_over_has_no_failure() {
+    for fan_out in [None, Some(Config::default())] {
+        let mut rig = Setup { records: 0, fan_out, ..Setup::default() }.start();
+        tokio::time::sleep(secs(10)).await;
+        rig.fail_reads([ErrorKind::AccessDenied; 8]);
+        // A subscription that goes on does not meet it.
+        rig.fault_events([Fault::Broken(ErrorKind::AccessDenied)]);
+        tokio::time::sleep(secs(45)).await;
+        assert!(rig.status.snapshot().failure.is_some(), "{:?}", rig.status.snapshot());
+        tokio::time::sleep(secs(300)).await;
+        let status = rig.status.snapshot();
+        assert_eq!((status.phase, status.failure), (ShardPhase::Idle, None));
+        rig.hand_over();
+        assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
+    }
+}

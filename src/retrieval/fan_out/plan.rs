@@ -83,7 +83,7 @@ pub(super) enum Action {
     ReadOn,
     /// Wait for the successor.
     AwaitSuccessor,
-    /// Wait until there is room for events.
+    /// Deliver what was taken over, and wait until there is room for events.
     AwaitRoom,
     /// Deliver the end of the shard.
     Finish,
@@ -157,13 +157,13 @@ impl Plan {
                 self.renew_at = now + limits::SUBSCRIBE_CALL_INTERVAL.mul_f64(1.0 + 4.0 * random);
                 self.read()
             }
-            (State::Open | State::Renewing, Event::Delivered) => {
+            (State::Open | State::Renewing | State::Parked, Event::Delivered) => {
                 self.failures = 0;
                 self.trouble = None;
                 self.doubtful = false;
                 self.read()
             }
-            (State::Open | State::Renewing, Event::End { children }) => {
+            (State::Open | State::Renewing | State::Parked, Event::End { children }) => {
                 if children || self.doubtful {
                     self.state = State::Ended;
                     return step(Action::Finish);
@@ -191,6 +191,7 @@ impl Plan {
     const fn read(&self) -> Step {
         step(match self.state {
             State::Renewing => Action::ReadOn,
+            State::Parked => Action::AwaitRoom,
             _ => Action::Read { renew_at: self.renew_at },
         })
     }

@@ -54,6 +54,8 @@ fn each_event_leads_where_the_diagram_says() {
         ("the consumer may be gone: look", &[OPEN, (60_000, Broke(ErrorKind::NotFound))], Closed, Then::Find(0)),
         ("the consumer may be gone: look, a second after the call", &[(0, Refused(ErrorKind::NotFound))], Closed, Then::Find(1000)),
         ("no room", &[OPEN, (60_000, Full)], Parked, other(AwaitRoom)),
+        ("the rest of an event while parked", &[OPEN, (60_000, Full), (61_000, Delivered)], Parked, other(AwaitRoom)),
+        ("its end while parked", &[OPEN, (60_000, Full), (61_000, End { children: true })], Ended, other(Finish)),
         ("room again", &[OPEN, (60_000, Full), (90_000, Room)], Closed, Then::Subscribe(0)),
         ("the end of the shard", &[OPEN, (1, End { children: true })], Ended, other(Finish)),
         ("an end without children: ask again", &[OPEN, (60_000, End { children: false })], Closed, Then::Subscribe(0)),

@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     error::Error,
-    retrieval::{RECORD_OVERHEAD_BYTES, Reservation, ShardBudget},
+    retrieval::{Gauge, RECORD_OVERHEAD_BYTES, Reservation, ShardBudget},
     stream::{Subscription, SubscriptionEvent},
     task::{Spawner, Task},
 };
@@ -52,9 +52,15 @@ pub(super) struct Patience {
 }
 
 impl Link {
-    pub(super) fn start(subscription: Box<dyn Subscription>, budget: ShardBudget, patience: Patience, spawner: &Spawner) -> Self {
+    pub(super) fn start(
+        subscription: Box<dyn Subscription>,
+        budget: ShardBudget,
+        gauge: Gauge,
+        patience: Patience,
+        spawner: &Spawner,
+    ) -> Self {
         let (link, pumped) = mpsc::channel(1);
-        let task = spawner.spawn("subscription", tracing::Instrument::in_current_span(pump(subscription, budget, patience, link)));
+        let task = spawner.spawn("subscription", tracing::Instrument::in_current_span(pump(subscription, budget, gauge, patience, link)));
         Self { pumped, task }
     }
 
@@ -75,8 +81,8 @@ impl Link {
     }
 }
 
-async fn pump(subscription: Box<dyn Subscription>, budget: ShardBudget, patience: Patience, link: mpsc::Sender<Pumped>) {
-    let mut pump = Pump { subscription, budget, patience, backlog: Backlog::Unknown };
+async fn pump(subscription: Box<dyn Subscription>, budget: ShardBudget, gauge: Gauge, patience: Patience, link: mpsc::Sender<Pumped>) {
+    let mut pump = Pump { subscription, budget, gauge, patience, backlog: Backlog::Unknown };
     // While there is no place in the link or no room in the budget, this side is the slow one: the stream is not asked,
     // and its silence does not count.
     while let Ok(place) = link.reserve().await {
@@ -106,6 +112,7 @@ enum Backlog {
 struct Pump {
     subscription: Box<dyn Subscription>,
     budget: ShardBudget,
+    gauge: Gauge,
     patience: Patience,
     backlog: Backlog,
 }
@@ -117,13 +124,17 @@ impl Pump {
     /// for one at the moment in which there is room for one. An idle shard sets nothing aside, however long it waits;
     /// instead it stops to listen while the budget is overdrawn.
     async fn next(&mut self) -> Pumped {
-        let Self { subscription, budget, patience, backlog } = self;
+        let Self { subscription, budget, gauge, patience, backlog } = self;
+        let room = async |bytes| {
+            let _waiting = gauge.waiting_for_memory();
+            timeout(patience.full, budget.reserve_event(bytes)).await
+        };
         let wanted = match *backlog {
             Backlog::Unknown => FIRST_BYTES,
             Backlog::Some { expected } => expected,
             Backlog::None { last } => last,
         };
-        let Ok(mut reservation) = timeout(patience.full, budget.reserve_event(wanted.max(LEAST_BYTES))).await else { return Pumped::Full };
+        let Ok(mut reservation) = room(wanted.max(LEAST_BYTES)).await else { return Pumped::Full };
         let mut kept_for = match backlog {
             Backlog::Unknown => Some(FIRST_WAIT),
             Backlog::Some { .. } => Some(patience.silence),
@@ -143,8 +154,8 @@ impl Pump {
                 }
                 // What comes now may be a burst on all shards. Whoever is not listened to keeps it in the connection.
                 let paused = Instant::now();
-                let Ok(room) = timeout(patience.full, budget.reserve_event(FIRST_BYTES)).await else { return Pumped::Full };
-                reservation = room;
+                let Ok(reserved) = room(FIRST_BYTES).await else { return Pumped::Full };
+                reservation = reserved;
                 silent_at += paused.elapsed();
                 kept_for = Some(FIRST_WAIT);
                 continue;

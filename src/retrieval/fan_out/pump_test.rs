@@ -87,7 +87,7 @@ async fn take(links: &mut [Link], each: usize) -> Vec<Reservation> {
 }
 
 fn start(budget: &ByteBudget, subscription: impl Fn(u64) -> Box<Scripted>) -> Vec<Link> {
-    (0..SHARDS).map(|n| Link::start(subscription(n), budget.shard(), PATIENCE, &Spawner::current())).collect()
+    (0..SHARDS).map(|n| Link::start(subscription(n), budget.shard(), Gauge::default(), PATIENCE, &Spawner::current())).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +158,7 @@ async fn a_subscription_is_silent_only_while_it_is_listened_to() {
     let neighbour = budget.shard();
     let idle = Scripted::start(Duration::from_secs(14), 100, 0, &asked);
     // Longer than the idle events of this one.
-    let mut link = Link::start(idle, budget.shard(), PATIENCE, &Spawner::current());
+    let mut link = Link::start(idle, budget.shard(), Gauge::default(), PATIENCE, &Spawner::current());
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut held = neighbour.reserve(MIB).await;
     held.resize(3 * MIB);

@@ -87,6 +87,7 @@ impl Reader {
                 Action::ReadOn => self.read(queue, None).await?,
                 Action::AwaitSuccessor => {
                     self.link = None;
+                    self.subscriber.gauge.subscribing();
                     match self.successor.take() {
                         Some(opening) => self.opened(opening.await),
                         None => Event::Refused(ErrorKind::Internal),
@@ -144,10 +145,10 @@ impl Reader {
         self.called = arn.map(|arn| (arn, sent));
         match outcome {
             Ok(subscription) => {
-                let Subscriber { config, budget, spawner, .. } = &self.subscriber;
+                let Subscriber { config, budget, gauge, spawner, .. } = &self.subscriber;
                 let patience = Patience { silence: config.silence_timeout, full: config.park_after };
                 // Takes the place of the one before, and drops it.
-                self.link = Some(Link::start(subscription, budget.clone(), patience, spawner));
+                self.link = Some(Link::start(subscription, budget.clone(), gauge.clone(), patience, spawner));
                 Event::Opened
             }
             Err(error) if error.kind() == ErrorKind::InvalidInput && self.reached.is_none() && self.cursor.refused() => {
@@ -246,10 +247,20 @@ impl Reader {
         self.unpacker.feed(OpenPage::new(self.cursor.advance(event.records), event.millis_behind_latest, reservation));
     }
 
-    /// Waits until an event would have room.
+    /// Waits until an event would have room. What is left of the last one is delivered first, whatever the others hold: it
+    /// is a part of what this shard holds.
     async fn room(&mut self, queue: &Sender<Result<Delivery>>) -> Result<Event, Unheard> {
-        drop(queue.reserve().await?);
+        loop {
+            let place = queue.reserve().await?;
+            let Some(batch) = self.unpacker.next().await else { break };
+            place.send(Ok(Delivery::Batch(batch)));
+        }
+        if let Some(event) = self.pending.take() {
+            return Ok(event);
+        }
+        let waiting = self.subscriber.gauge.waiting_for_memory();
         drop(self.subscriber.budget.reserve_event(FIRST_BYTES).await);
+        drop(waiting);
         Ok(Event::Room)
     }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, ErrorKind, Result},
+    limits,
     random::Randomness,
     retry::RetryConfig,
     stream::{ConsumerReference, ConsumerStatus, StreamClient},
@@ -25,8 +26,12 @@ use crate::{
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits after calls that failed: the calls of all workers together may be five a second.
 const RETRY: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(10) };
-/// Attempts to register after which a limit is no question of rate: the stream has as many consumers as it may.
-const REGISTER_ATTEMPTS: u32 = 5;
+/// Refusals in a row, half a minute and more, after which a limit is no question of rate, nor of the five consumers that may
+/// be made at a time: the stream has as many as it may.
+const REFUSALS: u32 = 6;
+/// How long a failure is the answer to everybody who asks: a thousand shards are not to spend the stream's twenty calls a
+/// second on one that lasts.
+const FAILURE_LASTS: Duration = Duration::from_secs(5);
 
 type Search = Shared<BoxFuture<'static, Result<ConsumerArn, Arc<Error>>>>;
 
@@ -45,6 +50,8 @@ struct Inner {
 struct State {
     /// As it was found, and when.
     known: Option<(ConsumerArn, Instant)>,
+    /// What came of the last search, if it failed, and when.
+    failed: Option<(Arc<Error>, Instant)>,
     /// Under way, for all who wait.
     search: Option<Search>,
 }
@@ -78,9 +85,14 @@ impl Registration {
             if let Some((arn, _)) = &state.known {
                 return Ok(arn.clone());
             }
+            if let Some((error, at)) = &state.failed
+                && at.elapsed() < FAILURE_LASTS
+            {
+                return Err(again(error));
+            }
             state.search.get_or_insert_with(|| self.clone().search().boxed().shared()).clone()
         };
-        search.await.map_err(|error| Error::new(error.kind(), format!("{error:#}")))
+        search.await.map_err(|error| again(&error))
     }
 
     /// Notes that a call with this ARN, sent at `sent`, was answered with `NotFound`: what was known before is looked up
@@ -97,7 +109,7 @@ impl Registration {
     /// # Errors
     /// Those of `DeregisterStreamConsumer`, but for `NotFound`.
     pub(crate) async fn deregister(&self) -> Result<()> {
-        self.state().known = None;
+        *self.state() = State::default();
         match self.0.client.deregister_stream_consumer(&self.0.consumer).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             outcome => outcome,
@@ -109,8 +121,9 @@ impl Registration {
         let found = self.find().await.map_err(Arc::new);
         let mut state = self.state();
         state.search = None;
-        if let Ok(arn) = &found {
-            state.known = Some((arn.clone(), Instant::now()));
+        match &found {
+            Ok(arn) => (state.known, state.failed) = (Some((arn.clone(), Instant::now())), None),
+            Err(error) => state.failed = Some((Arc::clone(error), Instant::now())),
         }
         found
     }
@@ -118,7 +131,7 @@ impl Registration {
     async fn find(&self) -> Result<ConsumerArn> {
         let Inner { client, consumer, random, .. } = &*self.0;
         let mut backoff = RETRY.backoff(random);
-        let mut attempts = 0;
+        let mut refusals = 0;
         loop {
             match client.describe_stream_consumer(consumer).await {
                 Ok(description) if description.status == ConsumerStatus::Active => return Ok(description.arn),
@@ -132,19 +145,28 @@ impl Registration {
                     backoff.wait().await;
                     continue;
                 }
+                // Whoever names the consumer by its ARN may be allowed to subscribe, and nothing else.
+                Err(error) if error.kind() == ErrorKind::AccessDenied && matches!(consumer, ConsumerReference::Arn(_)) => {
+                    tracing::info!(%consumer, %error, "may not look whether the stream consumer is active; it is used as it is");
+                    if let ConsumerReference::Arn(arn) = consumer {
+                        return Ok(arn.clone());
+                    }
+                }
                 Err(error) => return Err(error.context(format!("cannot use stream consumer {consumer}"))),
             }
             let ConsumerReference::Name { stream, name } = consumer else {
                 let fix = "register it, or name a consumer instead of its ARN to have it registered";
                 return Err(Error::new(ErrorKind::NotFound, format!("stream consumer {consumer} does not exist: {fix}")));
             };
-            attempts += 1;
-            match client.register_stream_consumer(stream, name).await {
+            let outcome = client.register_stream_consumer(stream, name).await;
+            refusals = if outcome.as_ref().is_err_and(|e| e.kind() == ErrorKind::LimitExceeded) { refusals + 1 } else { 0 };
+            match outcome {
                 Ok(_) => tracing::info!(%consumer, "registered the stream consumer"),
                 // Another worker was faster, or the stream is being changed.
                 Err(error) if error.kind() == ErrorKind::ResourceInUse => tokio::time::sleep(POLL_INTERVAL).await,
-                Err(error) if error.kind() == ErrorKind::LimitExceeded && attempts >= REGISTER_ATTEMPTS => {
-                    return Err(error.context(format!("cannot register stream consumer {consumer}; a stream may have 20")));
+                Err(error) if error.kind() == ErrorKind::LimitExceeded && refusals >= REFUSALS => {
+                    let most = limits::CONSUMERS_PER_STREAM;
+                    return Err(error.context(format!("cannot register stream consumer {consumer}; a stream may have {most}")));
                 }
                 Err(error) if error.is_retryable() => {
                     tracing::debug!(%consumer, %error, "cannot register the stream consumer yet, trying again");
@@ -158,6 +180,11 @@ impl Registration {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An error that several are told of.
+fn again(error: &Arc<Error>) -> Error {
+    Error::new(error.kind(), format!("{error:#}"))
 }
 
 impl fmt::Debug for Registration {

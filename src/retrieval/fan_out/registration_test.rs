@@ -139,7 +139,8 @@ async fn a_stream_that_has_all_the_consumers_it_may_is_told_so() {
     let error = registration.arn().await.expect_err("there is no place");
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     assert!(error.message().contains("shop of stream clicks"), "{error}");
-    // It is looked for anew when asked again.
+    // It is looked for anew when asked again some time later.
+    tokio::time::sleep(FAILURE_LASTS).await;
     setup.kinesis.configure(|config| config.limits.consumers_per_stream = Some(1));
     registration.arn().await.expect("a place is free");
 }
@@ -154,4 +155,44 @@ async fn what_does_not_pass_is_an_error_that_names_the_consumer() {
         assert_eq!(error.kind(), ErrorKind::AccessDenied);
         assert!(error.message().contains("shop of stream clicks"), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_met_between_other_refusals_do_not_add_up() {
+    let setup = Setup::new();
+    // Registering is refused as while the stream is changed, now and then for its rate.
+    let (client, calls) = setup.counted(|call| match (call.operation, call.number) {
+        (Operation::RegisterStreamConsumer, n) if n < 60 && n % 8 < 2 => Arrival::Refused(ErrorKind::LimitExceeded),
+        (Operation::RegisterStreamConsumer, n) if n < 60 => Arrival::Refused(ErrorKind::ResourceInUse),
+        _ => Arrival::Delivered,
+    });
+    setup.by_name(client).arn().await.expect("registered in the end");
+    assert!(count(&calls, Operation::RegisterStreamConsumer) > 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_subscribe_and_nothing_else_uses_a_consumer_by_its_arn() {
+    let setup = Setup::new();
+    let (client, calls) = setup.counted(|call| match call.operation {
+        Operation::DescribeStreamConsumer => Arrival::Refused(ErrorKind::AccessDenied),
+        _ => Arrival::Delivered,
+    });
+    let arn: ConsumerArn = format!("{}/consumer/shop:1795262400", setup.arn).parse().expect("valid");
+    let registration = Registration::by_arn(client, arn.clone(), Randomness::seeded(2));
+    for _ in 0..10 {
+        assert_eq!(registration.arn().await.expect("taken as it is"), arn);
+    }
+    assert_eq!(count(&calls, Operation::DescribeStreamConsumer), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_lasts_is_looked_at_now_and_then_for_all_shards() {
+    let setup = Setup::new();
+    let (client, calls) = setup.counted(|_| Arrival::Refused(ErrorKind::AccessDenied));
+    let registration = setup.by_name(client);
+    for _ in 0..1000 {
+        assert_eq!(registration.arn().await.expect_err("not allowed").kind(), ErrorKind::AccessDenied);
+        tokio::time::advance(Duration::from_millis(20)).await;
+    }
+    assert_eq!(count(&calls, Operation::DescribeStreamConsumer), 4, "in twenty seconds");
 }

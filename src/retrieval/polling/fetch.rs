@@ -103,7 +103,9 @@ impl Fetcher {
             }
         }
         let Some(iterator) = &self.iterator else { return Turn::Again };
+        let waiting = self.reader.gauge.waiting_for_memory();
         let reservation = self.reader.budget.reserve(self.pacer.wanted_bytes()).await;
+        drop(waiting);
         let limit = self.pacer.limit(reservation.bytes());
         let sent = Instant::now();
         let answer = self.reader.client.get_records(&self.reader.stream, iterator, limit).await;

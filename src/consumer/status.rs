@@ -124,6 +124,9 @@ pub struct ShardStatus {
     pub failed_calls: u64,
     /// Reads that were throttled.
     pub throttled_calls: u64,
+    /// Subscriptions that another reader took the place of long before their end: more than a few mean that another
+    /// application uses the same stream consumer.
+    pub replaced_subscriptions: u64,
     /// How often reading panicked, in a stream client or in this library, and was begun anew.
     pub interrupted_reads: u64,
     /// What became of the records that were fetched.
@@ -230,6 +233,7 @@ impl StatusCell {
                 records: cell.records,
                 failed_calls: cell.failed_calls,
                 throttled_calls: reading.throttled_calls,
+                replaced_subscriptions: reading.replaced_subscriptions,
                 interrupted_reads: reading.interruptions,
                 kpl: reading.kpl,
                 failure: cell.failure.clone().filter(|_| !cell.failed_reading.is_some_and(|answers| reading.answers > answers)),

@@ -24,11 +24,13 @@ pub mod fan_out;
 pub mod kpl;
 pub mod polling;
 mod restart;
+mod stall;
 mod unpack;
 mod unpacker;
 
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
 pub use fan_out::{Consumer, Retrieval};
+use stall::Stall;
 use unpacker::Unpacker;
 
 pub(crate) use unpack::{OpenPage, RECORD_OVERHEAD_BYTES, Unpacking};
@@ -107,6 +109,8 @@ pub(crate) struct Reading {
     pub(crate) throttled: bool,
     /// Throttled calls in all.
     pub(crate) throttled_calls: u64,
+    /// Subscriptions that others took the place of long before their end.
+    pub(crate) replaced_subscriptions: u64,
     /// How often reading panicked and was begun anew.
     pub(crate) interruptions: u64,
     /// Why the last call failed.
@@ -184,6 +188,10 @@ impl Gauge {
             r.throttled = true;
             r.throttled_calls += 1;
         });
+    }
+
+    pub(crate) fn replaced(&self) {
+        self.update(|r| r.replaced_subscriptions += 1);
     }
 
     pub(crate) fn interrupted(&self, why: String) {

@@ -1,6 +1,6 @@
 //! How each stream of a worker is read, settled when it starts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::streams::KnownStream;
 use crate::{
@@ -11,7 +11,11 @@ use crate::{
     types::ConsumerName,
 };
 
-/// The stream consumer to read this stream with, active; `None` when it is to be polled.
+/// How long a worker waits at its start for a stream consumer that is to be used in any case. What is wrong for good is known
+/// by then, and is told at once; to make one can take longer, which its shards wait for.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The stream consumer to read this stream with; `None` when it is to be polled.
 ///
 /// # Errors
 /// What keeps the stream consumer from being used and will not go away by itself: told at once and by name.
@@ -33,7 +37,17 @@ pub(super) async fn resolve(
             Err(error) => return Ok(polled(stream, &error.into())),
         },
     };
-    match registration.arn().await {
+    let arn = match retrieval {
+        Retrieval::Automatic => registration.arn().await,
+        Retrieval::Polling | Retrieval::FanOut(_) => match tokio::time::timeout(START_PATIENCE, registration.arn()).await {
+            Ok(arn) => arn,
+            Err(_) => {
+                tracing::info!(stream = %stream.reference, consumer = %registration, "the stream consumer is not active yet; the shards wait for it");
+                return Ok(Some(registration));
+            }
+        },
+    };
+    match arn {
         Ok(consumer) => {
             tracing::info!(stream = %stream.reference, %consumer, "the stream is read by enhanced fan-out");
             Ok(Some(registration))
@@ -138,6 +152,20 @@ mod tests {
             assert_eq!(log.processed().len(), 10);
             assert_eq!(consumers(&kinesis, "clicks").len(), registered);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_consumer_that_is_being_made_keeps_no_other_stream_waiting() {
+        let (kinesis, log) = (kinesis(), ProcessorLog::default());
+        kinesis.configure(|config| config.delays.consumer = Duration::from_secs(300));
+        let worker = worker(Arc::new(kinesis.clone()), log.factory())
+            .stream("orders")
+            .retrieval(Retrieval::FanOut(Consumer::OfApplication))
+            .stream_retrieval("orders".parse().expect("valid"), Retrieval::Polling)
+            .build()
+            .expect("complete");
+        run(worker, &log, 10).await;
+        assert!(log.processed().iter().all(|record| &record.data()[..] == b"orders"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use super::{
     housekeeping::Housekeeper,
     registrations,
     runtime::CoordinationThread,
-    streams::{self, stream_of},
+    streams::{self, KnownStream, stream_of},
 };
 use crate::{
     consumer::{self, ShardOutcome, StatusCell, StreamContext},
@@ -30,7 +30,7 @@ use crate::{
         LeaseKey,
         coordinator::{HeldLease, LeaseCoordinator, Outfit},
     },
-    retrieval::{ByteBudget, Unpacking},
+    retrieval::{ByteBudget, Unpacking, fan_out::Registration},
     shards::ShardSync,
     stream::{StreamReference, TimeLimited},
     task::{Spawner, TaskFailed},
@@ -39,6 +39,9 @@ use crate::{
 
 /// Gained leases that wait for the run loop, which does nothing but start tasks.
 const GAINED_QUEUE: usize = 64;
+
+/// Streams whose consumers are looked for at a time.
+const REGISTERING: usize = 20;
 
 /// Tenures that a report tells of in full; a worker that runs for months has more.
 const KEPT_TENURES: usize = 1000;
@@ -158,7 +161,7 @@ impl Worker {
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),
             spawner: coordination.clone(),
-            streams: Arc::new(prepared.iter().map(streams::KnownStream::in_leases).collect()),
+            streams: Arc::new(prepared.iter().map(KnownStream::in_leases).collect()),
             gained: gained_sender,
             scans: scan_sender,
         };
@@ -217,9 +220,8 @@ impl Worker {
     }
 
     /// What must be right before anything starts: the table and the streams.
-    async fn prepare(&self, coordination: &Spawner) -> Result<Vec<streams::KnownStream>> {
+    async fn prepare(&self, coordination: &Spawner) -> Result<Vec<KnownStream>> {
         let known = streams::resolve(&self.client, &self.streams, &self.random).await?;
-        self.register(&known).await?;
         let table = Arc::clone(&self.table);
         let random = self.random.clone();
         let initialize = async move {
@@ -234,10 +236,12 @@ impl Worker {
         };
         // On the coordination runtime, where the table's connections belong.
         flatten(coordination.spawn("lease table set-up", initialize).join().await)?;
+        // A stream consumer is billed for: none is registered before it is known that the table can be used.
+        self.register(&known).await?;
         Ok(known)
     }
 
-    fn shard_sync(&self, stream: &streams::KnownStream) -> ShardSync {
+    fn shard_sync(&self, stream: &KnownStream) -> ShardSync {
         ShardSync::new(
             Arc::clone(&self.client),
             stream.reference.clone(),
@@ -249,19 +253,29 @@ impl Worker {
     }
 
     /// Finds or registers the stream consumers of streams that are read by enhanced fan-out.
-    async fn register(&self, streams: &[streams::KnownStream]) -> Result<()> {
-        for stream in streams {
-            let retrieval = self.config.retrieval_of(&stream.reference.name());
-            let registration = registrations::resolve(&self.client, stream, &self.application, retrieval, &self.random).await?;
-            if let Some(registration) = registration {
+    async fn register(&self, streams: &[KnownStream]) -> Result<()> {
+        let registering: Vec<_> = streams.iter().map(|stream| self.registration_of(stream.clone())).collect();
+        let mut registering = stream::iter(registering).buffer_unordered(REGISTERING);
+        while let Some(registration) = registering.next().await {
+            if let (stream, Some(registration)) = registration? {
                 let registrations = &self.handle.shared.registrations;
-                registrations.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.reference.clone(), registration);
+                registrations.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, registration);
             }
         }
         Ok(())
     }
 
-    fn consumers(&self, streams: Vec<streams::KnownStream>, spawner: Spawner) -> Consumers {
+    fn registration_of(&self, stream: KnownStream) -> BoxFuture<'static, Result<(StreamReference, Option<Registration>)>> {
+        let retrieval = self.config.retrieval_of(&stream.reference.name()).clone();
+        let (client, application, random) = (Arc::clone(&self.client), self.application.clone(), self.random.clone());
+        async move {
+            let registration = registrations::resolve(&client, &stream, &application, &retrieval, &random).await?;
+            Ok((stream.reference, registration))
+        }
+        .boxed()
+    }
+
+    fn consumers(&self, streams: Vec<KnownStream>, spawner: Spawner) -> Consumers {
         let budget = ByteBudget::new(self.config.max_buffered_bytes);
         let registrations = self.handle.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let contexts = streams

@@ -380,3 +380,40 @@ async fn an_idle_shard_whose_trouble_is_over_has_no_failure() {
         assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_not_read_for_minutes_says_why() {
+    let rig = fan_out().start();
+    rig.kinesis.configure(|config| config.delays.consumer = secs(300));
+    tokio::time::sleep(secs(60)).await;
+    let phase = rig.phase();
+    assert!(
+        matches!(&phase, ShardPhase::Blocked { reason } if reason.contains("shop") && reason.contains("being registered")),
+        "{phase:?}"
+    );
+    rig.until_processed(10).await;
+
+    let rig = fan_out().start();
+    rig.fail_reads([ErrorKind::ResourceInUse; 300]);
+    tokio::time::sleep(secs(50)).await;
+    assert_eq!(rig.phase(), ShardPhase::Subscribing, "as after a hand-over");
+    tokio::time::sleep(secs(20)).await;
+    assert!(matches!(rig.phase(), ShardPhase::Blocked { .. }), "{:?}", rig.phase());
+    rig.until_processed(10).await;
+    let status = rig.status.snapshot();
+    assert_eq!((status.failure, status.replaced_subscriptions), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_others_take_over_on_and_on_are_counted() {
+    let mut rig = fan_out().start();
+    for n in 1..=4 {
+        tokio::time::sleep(secs(20)).await;
+        rig.fault_events([Fault::Broken(ErrorKind::ResourceInUse)]);
+        tokio::time::sleep(secs(10)).await;
+        assert_eq!(rig.status.snapshot().replaced_subscriptions, n);
+    }
+    rig.put_many(5);
+    rig.until_processed(15).await;
+    assert_eq!(rig.processed(), all(15));
+}

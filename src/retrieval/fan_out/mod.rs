@@ -74,8 +74,19 @@ impl Config {
     /// `InvalidInput`, naming the fields and their values.
     pub fn validate(&self) -> Result<()> {
         let bad = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-        if self.silence_timeout < Duration::from_secs(1) {
-            return bad(format!("fan_out silence_timeout is {:?}: give 1 s or more, idle shards send every 5 s", self.silence_timeout));
+        if self.silence_timeout <= limits::SUBSCRIPTION_IDLE_EVENT_INTERVAL {
+            let interval = limits::SUBSCRIPTION_IDLE_EVENT_INTERVAL;
+            return bad(format!(
+                "fan_out silence_timeout is {:?}: give more than {interval:?}, the time between the events of idle shards",
+                self.silence_timeout
+            ));
+        }
+        if self.renew_after > limits::SUBSCRIPTION_TTL {
+            let most = limits::SUBSCRIPTION_TTL;
+            return bad(format!(
+                "fan_out renew_after is {:?}: give {most:?} or less, the service ends subscriptions then",
+                self.renew_after
+            ));
         }
         if self.renew_after < limits::SUBSCRIBE_MIN_INTERVAL * 2 {
             let least = limits::SUBSCRIBE_MIN_INTERVAL * 2;
@@ -133,7 +144,9 @@ mod tests {
         Config::default().validate().expect("the defaults are valid");
         for (field, config) in [
             ("silence_timeout", Config { silence_timeout: Duration::ZERO, ..Config::default() }),
+            ("silence_timeout", Config { silence_timeout: Duration::from_secs(5), ..Config::default() }),
             ("renew_after", Config { renew_after: Duration::from_secs(9), ..Config::default() }),
+            ("renew_after", Config { renew_after: Duration::from_secs(301), ..Config::default() }),
             ("park_after", Config { park_after: Duration::ZERO, ..Config::default() }),
             ("max_records", Config { max_records: 0, ..Config::default() }),
             ("max_buffered_events", Config { max_buffered_events: 0, ..Config::default() }),

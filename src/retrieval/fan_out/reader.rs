@@ -1,5 +1,7 @@
 //! Carries the plan out for one shard.
 
+use std::time::Duration;
+
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{
     sync::mpsc::{Sender, error::SendError},
@@ -7,16 +9,19 @@ use tokio::{
 };
 
 use super::{
-    Subscriber,
+    Registration, Subscriber,
     plan::{Action, Event, Plan},
     pump::{FIRST_BYTES, Link, Patience, Pumped},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    retrieval::{Delivery, OpenPage, Reservation, Unpacker, polling::Cursor},
+    retrieval::{Delivery, Gauge, OpenPage, Reservation, Stall, Unpacker, polling::Cursor},
     stream::{ShardPosition, Subscription, SubscriptionEvent},
     types::{ChildShard, ConsumerArn, Record, SequenceNumber},
 };
+
+/// Time between looks at what a stream consumer is waited for: longer than it usually takes until it is active.
+const WAITING_SHOWN_EVERY: Duration = Duration::from_secs(20);
 
 /// Nobody listens any more.
 struct Unheard;
@@ -45,6 +50,11 @@ pub(super) struct Reader {
     called: Option<(ConsumerArn, Instant)>,
     /// What failed last.
     error: Option<Error>,
+    stall: Stall,
+    /// When the subscription was opened that is read.
+    opened_at: Instant,
+    /// Subscriptions in a row that others took the place of long before their end.
+    replaced: u32,
     children: Vec<ChildShard>,
 }
 
@@ -64,6 +74,9 @@ impl Reader {
             successor: None,
             called: None,
             error: None,
+            stall: Stall::default(),
+            opened_at: Instant::now(),
+            replaced: 0,
             children: Vec::new(),
         }
     }
@@ -116,10 +129,10 @@ impl Reader {
 
     /// Begins to open a subscription after the last event taken over.
     fn open(&self) -> Opening {
-        let Subscriber { client, registration, shard_id, .. } = self.subscriber.clone();
+        let Subscriber { client, registration, shard_id, gauge, .. } = self.subscriber.clone();
         let position = self.reached.map_or_else(|| self.cursor.position(), ShardPosition::AfterSequenceNumber);
         async move {
-            let arn = match registration.arn().await {
+            let arn = match arn_of(&registration, &gauge).await {
                 Ok(arn) => arn,
                 Err(error) => return (None, Instant::now(), Err(error)),
             };
@@ -148,6 +161,7 @@ impl Reader {
                 let Subscriber { config, budget, gauge, spawner, .. } = &self.subscriber;
                 let patience = Patience { silence: config.silence_timeout, full: config.park_after };
                 // Takes the place of the one before, and drops it.
+                self.opened_at = Instant::now();
                 self.link = Some(Link::start(subscription, budget.clone(), gauge.clone(), patience, spawner));
                 Event::Opened
             }
@@ -167,10 +181,13 @@ impl Reader {
         match error.kind() {
             ErrorKind::Throttled => self.subscriber.gauge.throttled(),
             // Another worker has subscribed a moment ago, or subscribes now: that is how a hand-over goes.
-            ErrorKind::ResourceInUse => {}
+            ErrorKind::ResourceInUse if !self.stall.lasts() => {}
             _ => self.subscriber.gauge.failed(format!("{error:#}")),
         }
-        tracing::debug!(%error, "no subscription to the shard, trying again");
+        match self.stall.met() {
+            Some(lasts) => tracing::warn!(%error, ?lasts, "the shard is not read, trying on"),
+            None => tracing::debug!(%error, "no subscription to the shard, trying again"),
+        }
         self.error = Some(error);
     }
 
@@ -216,6 +233,7 @@ impl Reader {
             Pumped::Over => Event::Over,
             Pumped::Broke(error) => {
                 let kind = error.kind();
+                self.note_replaced(kind);
                 self.failed(error);
                 Event::Broke(kind)
             }
@@ -232,10 +250,27 @@ impl Reader {
         }
     }
 
+    /// Notes whether another reader took the place of a subscription that had long to live. Once is a hand-over gone wrong,
+    /// on and on are two applications, or two stages of one, with the same stream consumer.
+    fn note_replaced(&mut self, kind: ErrorKind) {
+        let young = self.opened_at.elapsed() < self.subscriber.config.renew_after / 2;
+        if kind != ErrorKind::ResourceInUse || self.successor.is_some() || !young {
+            self.replaced = 0;
+            return;
+        }
+        self.subscriber.gauge.replaced();
+        self.replaced += 1;
+        if self.replaced.is_power_of_two() && self.replaced > 2 {
+            let (consumer, times) = (&self.subscriber.registration, self.replaced);
+            tracing::warn!(%consumer, times, "others subscribe to the shard as this stream consumer: does another application use it?");
+        }
+    }
+
     /// Notes an event as read, and has it taken apart.
     fn take_over(&mut self, event: SubscriptionEvent, reservation: Reservation) {
         self.subscriber.gauge.answered(event.millis_behind_latest);
         self.error = None;
+        self.stall.over();
         self.pending = Some(match event.continuation {
             Some(_) => Event::Delivered,
             None => Event::End { children: !event.child_shards.is_empty() },
@@ -278,6 +313,23 @@ impl Reader {
         let Subscriber { client, stream, shard_id, registration, .. } = &self.subscriber;
         let message = format!("cannot read shard {shard_id} of stream {stream} at {client} as stream consumer {registration} ({fix})");
         Error::new(error.kind(), message).with_source(error)
+    }
+}
+
+/// The consumer's ARN. What it is waited for shows in the gauge.
+async fn arn_of(registration: &Registration, gauge: &Gauge) -> Result<ConsumerArn> {
+    let arn = registration.arn();
+    tokio::pin!(arn);
+    loop {
+        tokio::select! {
+            biased;
+            arn = &mut arn => return arn,
+            () = tokio::time::sleep(WAITING_SHOWN_EVERY) => {
+                if let Some(why) = registration.waits_for() {
+                    gauge.failed(why);
+                }
+            }
+        }
     }
 }
 

@@ -17,12 +17,13 @@ use crate::{
     error::{Error, ErrorKind, Result},
     limits,
     random::Randomness,
+    retrieval::Stall,
     retry::RetryConfig,
     stream::{ConsumerReference, ConsumerStatus, StreamClient},
     types::{ConsumerArn, ConsumerName, StreamArn},
 };
 
-/// Time between looks at a consumer that is being made or deleted.
+/// Least time between looks at a consumer that is being made or deleted.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits after calls that failed: the calls of all workers together may be five a second.
 const RETRY: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(10) };
@@ -52,6 +53,8 @@ struct State {
     known: Option<(ConsumerArn, Instant)>,
     /// What came of the last search, if it failed, and when.
     failed: Option<(Arc<Error>, Instant)>,
+    /// Why the search under way has not ended.
+    waits_for: Option<String>,
     /// Under way, for all who wait.
     search: Option<Search>,
 }
@@ -95,6 +98,20 @@ impl Registration {
         search.await.map_err(|error| again(&error))
     }
 
+    /// Why those who wait for the ARN wait, if there is more to say than that a call was not answered yet.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        self.state().waits_for.clone()
+    }
+
+    /// Notes why the search goes on.
+    fn waits(&self, stall: &mut Stall, why: String) {
+        match stall.met() {
+            Some(lasts) => tracing::warn!(consumer = %self, why, ?lasts, "the stream consumer cannot be used yet, trying on"),
+            None => tracing::debug!(consumer = %self, why, "the stream consumer cannot be used yet, trying again"),
+        }
+        self.state().waits_for = Some(format!("stream consumer {self} cannot be used yet: {why}"));
+    }
+
     /// Notes that a call with this ARN, sent at `sent`, was answered with `NotFound`: what was known before is looked up
     /// again.
     pub(crate) fn not_found(&self, arn: &ConsumerArn, sent: Instant) {
@@ -121,6 +138,7 @@ impl Registration {
         let found = self.find().await.map_err(Arc::new);
         let mut state = self.state();
         state.search = None;
+        state.waits_for = None;
         match &found {
             Ok(arn) => (state.known, state.failed) = (Some((arn.clone(), Instant::now())), None),
             Err(error) => state.failed = Some((Arc::clone(error), Instant::now())),
@@ -132,16 +150,23 @@ impl Registration {
         let Inner { client, consumer, random, .. } = &*self.0;
         let mut backoff = RETRY.backoff(random);
         let mut refusals = 0;
+        let mut stall = Stall::default();
         loop {
             match client.describe_stream_consumer(consumer).await {
                 Ok(description) if description.status == ConsumerStatus::Active => return Ok(description.arn),
-                Ok(_) => {
-                    tokio::time::sleep(POLL_INTERVAL).await;
+                Ok(description) => {
+                    let doing = match description.status {
+                        ConsumerStatus::Deleting => "it is being deregistered",
+                        ConsumerStatus::Creating | ConsumerStatus::Active => "it is being registered",
+                    };
+                    self.waits(&mut stall, doing.to_owned());
+                    // Workers that start together do not ask together.
+                    tokio::time::sleep(random.jittered(POLL_INTERVAL * 2)).await;
                     continue;
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.is_retryable() => {
-                    tracing::debug!(%consumer, %error, "cannot describe the stream consumer yet, trying again");
+                    self.waits(&mut stall, error.to_string());
                     backoff.wait().await;
                     continue;
                 }
@@ -163,13 +188,16 @@ impl Registration {
             match outcome {
                 Ok(_) => tracing::info!(%consumer, "registered the stream consumer"),
                 // Another worker was faster, or the stream is being changed.
-                Err(error) if error.kind() == ErrorKind::ResourceInUse => tokio::time::sleep(POLL_INTERVAL).await,
+                Err(error) if error.kind() == ErrorKind::ResourceInUse => {
+                    self.waits(&mut stall, error.to_string());
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                }
                 Err(error) if error.kind() == ErrorKind::LimitExceeded && refusals >= REFUSALS => {
                     let most = limits::CONSUMERS_PER_STREAM;
                     return Err(error.context(format!("cannot register stream consumer {consumer}; a stream may have {most}")));
                 }
                 Err(error) if error.is_retryable() => {
-                    tracing::debug!(%consumer, %error, "cannot register the stream consumer yet, trying again");
+                    self.waits(&mut stall, error.to_string());
                     backoff.wait().await;
                 }
                 Err(error) => return Err(error.context(format!("cannot register stream consumer {consumer}"))),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    retrieval::{Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Unpacker},
+    retrieval::{Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Stall, Unpacker},
     retry::{Backoff, RetryConfig},
     stream::{RecordsPage, ShardIterator},
     types::ChildShard,
@@ -35,6 +35,7 @@ pub(super) struct Fetcher {
     failures: Option<Backoff>,
     /// The trouble met in a row, how often, and whether it was reported.
     trouble: Option<(ErrorKind, u32)>,
+    stall: Stall,
     end: End,
 }
 
@@ -61,7 +62,7 @@ impl Fetcher {
         let pacer = Pacer::new(&reader.config, Instant::now());
         let ShardReader { stream, shard_id, unpacking, random, gauge, config, .. } = &reader;
         let unpacker = Unpacker::new(stream, shard_id, unpacking.clone(), random, gauge, config.max_records);
-        Self { reader, cursor, pacer, iterator: None, unpacker, failures: None, trouble: None, end: End::NotYet }
+        Self { reader, cursor, pacer, iterator: None, unpacker, failures: None, trouble: None, stall: Stall::default(), end: End::NotYet }
     }
 
     /// Fetches until the shard ends, or nobody listens any more.
@@ -119,6 +120,7 @@ impl Fetcher {
     fn answered(&mut self, call: Call, page: RecordsPage, limit: u32, mut reservation: Reservation) -> Turn {
         self.failures = None;
         self.trouble = None;
+        self.stall.over();
         self.reader.gauge.answered(page.millis_behind_latest);
         let count = u32::try_from(page.records.len()).unwrap_or(u32::MAX);
         let bytes = page.records.iter().map(|r| r.size_bytes() as u64).sum();
@@ -140,6 +142,9 @@ impl Fetcher {
     }
 
     fn failed(&mut self, call: Call, error: Error) -> Turn {
+        if let Some(lasts) = self.stall.met() {
+            tracing::warn!(%error, ?lasts, "the shard is not read, trying on");
+        }
         match error.kind() {
             ErrorKind::Throttled | ErrorKind::LimitExceeded => {
                 let random = self.random();

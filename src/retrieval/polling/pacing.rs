@@ -5,8 +5,9 @@
 //! - *At the tip, with records*: every `interval`.
 //! - *At the tip, without*: the first time every `interval` too, since a shard that was just taken over, or has a record
 //!   each `interval`, is not quiet; then twice as long each time, up to `idle_interval`.
-//! - *Throttled*, because another application polls the same shard: half the rate at once, then a twentieth of the
-//!   full rate more with each answer.
+//! - *Throttled*, because another application polls the same shard: less at once, and back to about the rate that was too
+//!   much in half a minute, quickly at first and slowly there, then ever faster, should the other be gone. This is the
+//!   curve of CUBIC (RFC 9438), which stays near the limit and seldom meets it.
 //!
 //! Times between calls count from the moment an answer came, less the shortest time that any call took: the service
 //! counted the call after it was sent and before it was answered, so that by its own clock the rest is not shorter.
@@ -20,8 +21,15 @@ use crate::{limits, retrieval::RECORD_OVERHEAD_BYTES};
 
 /// Smallest share of the full rate that throttling leads to.
 const LEAST_SHARE: f64 = 1.0 / 16.0;
-/// What an answer gives back of the rate after throttling.
-const REGAINED_SHARE: f64 = 0.05;
+/// What throttling leaves of the rate: when it was not to be expected, and when the rate was close to its limit.
+const LEFT_BY_SURPRISE: f64 = 0.5;
+const LEFT_NEAR_LIMIT: f64 = 0.7;
+/// How long a limit that was met is remembered.
+const LIMIT_REMEMBERED: Duration = Duration::from_secs(120);
+/// Time until the rate is back where it was too much.
+const REGAINED_AFTER: Duration = Duration::from_secs(30);
+/// What it has gained beyond that, as a share of the full rate, after the same time once more.
+const BEYOND: f64 = 0.05;
 /// Wanted by the first call, when nothing is known about the shard.
 const FIRST_BYTES: u64 = 1024 * 1024;
 /// Wanted at the least.
@@ -49,6 +57,18 @@ pub(super) struct Page {
     pub(super) millis_behind_latest: u64,
 }
 
+/// A call that was throttled.
+#[derive(Debug, Clone, Copy)]
+struct Throttle {
+    at: Instant,
+    /// The share of the full rate that was too much.
+    limit: f64,
+    /// What was left of it.
+    share: f64,
+    /// Whether a call was answered since.
+    answered: bool,
+}
+
 /// The pace of one shard.
 #[derive(Debug)]
 pub(super) struct Pacer {
@@ -60,6 +80,8 @@ pub(super) struct Pacer {
     not_before: Instant,
     /// Share of the full rate, 1 unless throttled lately.
     share: f64,
+    /// The last throttling, until the rate is the full one again.
+    throttle: Option<Throttle>,
     /// Empty answers at the tip in a row.
     quiet: u32,
     shortest_call: Option<Duration>,
@@ -77,6 +99,7 @@ impl Pacer {
             bytes_per_second: config.bytes_per_second.clamp(1, limits::READ_BYTES_PER_SECOND) as f64,
             not_before: now,
             share: 1.0,
+            throttle: None,
             quiet: 0,
             shortest_call: None,
             record_bytes: FIRST_RECORD_BYTES,
@@ -102,7 +125,7 @@ impl Pacer {
 
     /// After an answer. `random` is from 0 to 1.
     pub(super) fn answered(&mut self, call: Call, page: Page, random: f64) {
-        self.share = (self.share + REGAINED_SHARE).min(1.0);
+        self.regain(call.answered);
         let took = call.answered - call.sent;
         let shortest = self.shortest_call.map_or(took, |s| s.min(took));
         self.shortest_call = Some(shortest);
@@ -132,8 +155,32 @@ impl Pacer {
 
     /// After a throttled call. `random` is from 0 to 1.
     pub(super) fn throttled(&mut self, call: Call, random: f64) {
-        self.share = (self.share / 2.0).max(LEAST_SHARE);
+        let before = self.throttle;
+        let met = before.is_some_and(|t| t.answered && call.answered - t.at < LIMIT_REMEMBERED);
+        let left = if met { LEFT_NEAR_LIMIT } else { LEFT_BY_SURPRISE };
+        let share = (self.share * left).max(LEAST_SHARE);
+        // Met earlier than the last time, the limit has come down, as for a new reader: leave it room.
+        let sank = before.is_some_and(|t| self.share < t.limit);
+        let limit = if sank { (self.share + share) / 2.0 } else { self.share };
+        self.throttle = Some(Throttle { at: call.answered, limit, share, answered: false });
+        self.share = share;
         self.not_before = call.answered + self.call_spacing.div_f64(self.share).mul_f64(1.0 + random);
+    }
+
+    /// Gives back of the rate what time allows.
+    fn regain(&mut self, now: Instant) {
+        let Some(throttle) = &mut self.throttle else { return };
+        throttle.answered = true;
+        let after = (now - throttle.at).as_secs_f64() / REGAINED_AFTER.as_secs_f64() - 1.0;
+        let gained = after.powi(3) * if after < 0.0 { throttle.limit - throttle.share } else { BEYOND };
+        self.share = (throttle.limit + gained).max(self.share);
+        if self.share >= 1.0 {
+            self.share = 1.0;
+            // A limit that is far away is forgotten.
+            if now - throttle.at >= LIMIT_REMEMBERED {
+                self.throttle = None;
+            }
+        }
     }
 
     /// After a call that failed otherwise: not again before `delay` has passed.

@@ -62,9 +62,7 @@ impl Cursor {
     pub(crate) fn position(&self) -> ShardPosition {
         match (self.fetched, self.start) {
             (Some(fetched), _) => ShardPosition::AfterSequenceNumber(fetched),
-            (None, ShardPosition::AtTimestamp(moment)) => {
-                ShardPosition::AtTimestamp(earlier(moment).nth(self.refused).unwrap_or(moment))
-            }
+            (None, ShardPosition::AtTimestamp(moment)) => ShardPosition::AtTimestamp(earlier(moment).nth(self.refused).unwrap_or(moment)),
             (None, start) => start,
         }
     }

@@ -177,7 +177,7 @@ impl Checkpointer {
     }
 
     /// Writes what is acknowledged and not yet durable. Returns whether there was anything.
-    pub(super) async fn write_acknowledged(&self) -> Result<bool> {
+    pub(crate) async fn write_acknowledged(&self) -> Result<bool> {
         match self.progress(|p| p.due()) {
             Some(checkpoint) => self.write(checkpoint, |durable| durable < checkpoint).await.map(|()| true),
             None => Ok(false),
@@ -219,12 +219,12 @@ impl Checkpointer {
         self.progress(|p| p.acknowledged())
     }
 
-    /// Waits until something is acknowledged and not yet durable.
     /// Notes what the last write of the tenure has made durable.
     pub(crate) fn surrendered_at(&self, checkpoint: Checkpoint) {
         self.progress(|p| p.written(checkpoint));
     }
 
+    /// Waits until something is acknowledged and not yet durable.
     pub(super) async fn progress_made(&self) {
         while self.progress(|p| p.due()).is_none() {
             self.inner.acknowledged.notified().await;

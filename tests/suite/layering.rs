@@ -44,7 +44,7 @@ const CONFINED: &[Confined] = &[
     },
     Confined {
         name: "MemoryLeaseTable",
-        allowed: &["lease/mod.rs", "lease/memory.rs", "worker/builder.rs", "local/", "testing/", "bin/"],
+        allowed: &["lease/mod.rs", "lease/memory.rs", "local/", "testing/", "bin/"],
         reason: "everything else works on any LeaseTable",
     },
     Confined {

@@ -58,6 +58,7 @@ fn member(table: &MemoryLeaseTable, name: &str, seed: u64) -> Member {
         streams: Arc::new(BTreeSet::from([None])),
         gained,
         scans,
+        obstacle: crate::retry::Obstacle::default(),
     };
     let (coordinator, handle) = LeaseCoordinator::new(outfit);
     let holdings = Holdings::default();

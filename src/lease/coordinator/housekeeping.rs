@@ -70,11 +70,11 @@ impl Housekeeping {
                 Err(error) if error.kind() == crate::ErrorKind::Mismatch => return Err(error),
                 Err(error) => {
                     tracing::warn!(worker_id = %self.life.me(), %error, "housekeeping round failed, trying again");
-                    due = Instant::now() + self.life.outfit.config.watch_interval();
+                    due = Instant::now() + self.life.outfit.config.watch_interval;
                 }
             }
             // Changes that come in a burst are planned together.
-            tokio::time::sleep(self.life.outfit.config.watch_interval() / 4).await;
+            tokio::time::sleep(self.life.outfit.config.watch_interval / 4).await;
         }
     }
 

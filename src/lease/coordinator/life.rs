@@ -25,7 +25,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     lease::{Lease, LeaseKey, LeaseTable, Signal, TableScan, WorkerState, WorkerUpdate, WorkerVersion, WriteId, WriteOutcome},
     random::Randomness,
-    retry::RetryConfig,
+    retry::{Obstacle, RetryConfig},
     task::Spawner,
     types::{InstanceId, StreamIdentifier, WorkerId},
 };
@@ -45,6 +45,8 @@ pub(crate) struct Outfit {
     pub(crate) gained: mpsc::Sender<HeldLease>,
     /// Where the housekeeper's scans go; what is not taken in time is dropped, as the next one is fresher.
     pub(crate) scans: mpsc::Sender<Arc<TableScan>>,
+    /// What keeps the worker from joining.
+    pub(crate) obstacle: Obstacle,
 }
 
 impl Outfit {

@@ -10,7 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"SKlt");
 
 /// Each entry leads from the version of its index to the next (`PRAGMA user_version`). Never changed, only added to.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[FIRST, "ALTER TABLE leases ADD COLUMN stream_arn TEXT"];
+
+const FIRST: &str = "
     CREATE TABLE leases (
         lease_key TEXT PRIMARY KEY,
         stream_name TEXT,
@@ -49,7 +51,7 @@ const MIGRATIONS: &[&str] = &["
         signal TEXT NOT NULL,
         PRIMARY KEY (worker_id, signal)
     ) STRICT, WITHOUT ROWID;
-"];
+";
 
 /// Opens the file.
 pub(super) fn open(path: &Path, create: bool, busy_timeout: Duration) -> Result<Connection> {

@@ -196,7 +196,7 @@ impl Worker {
             random: None,
             spawner: None,
             stop_on_signals: true,
-            aws_region: None,
+            region_of_aws: None,
             table_is_named_after_application: false,
         }
     }
@@ -224,7 +224,7 @@ pub struct WorkerBuilder {
     spawner: Option<Spawner>,
     stop_on_signals: bool,
     /// Of the client that `aws` made.
-    aws_region: Option<String>,
+    region_of_aws: Option<String>,
     table_is_named_after_application: bool,
 }
 
@@ -253,14 +253,14 @@ impl WorkerBuilder {
     pub fn aws(self, config: &aws_types::SdkConfig) -> Self {
         let table = crate::lease::DynamoDbLeaseTable::new(config, self.application.clone());
         let client = Arc::new(crate::stream::aws::AwsStreamClient::new(config));
-        let aws_region = config.region().map(ToString::to_string);
-        Self { aws_region, table_is_named_after_application: true, ..self.stream_client(client).lease_table(Arc::new(table)) }
+        let region_of_aws = config.region().map(ToString::to_string);
+        Self { region_of_aws, table_is_named_after_application: true, ..self.stream_client(client).lease_table(Arc::new(table)) }
     }
 
     /// Where records come from. A [`lease_table`](WorkerBuilder::lease_table) is needed with it.
     pub fn stream_client(mut self, client: Arc<dyn StreamClient>) -> Self {
         self.client = Some(client);
-        self.aws_region = None;
+        self.region_of_aws = None;
         self
     }
 
@@ -378,7 +378,7 @@ impl WorkerBuilder {
 
     /// A client calls one region, whatever an ARN says.
     fn check_region(&self, stream: &StreamReference) -> Result<()> {
-        match (stream, &self.aws_region) {
+        match (stream, &self.region_of_aws) {
             (StreamReference::Arn(arn), Some(region)) if arn.region() != region => Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!(

@@ -121,7 +121,7 @@ pub struct ShardStatus {
     pub failed_calls: u64,
     /// Reads that were throttled.
     pub throttled_calls: u64,
-    /// What became of the records that were fetched.
+    /// What became of the records that were fetched, aggregated or plain: `received` counts both.
     pub kpl: KplCounts,
     /// Why the shard stopped, cannot be read, or is being retried: what the report of `run()` says if the worker is told
     /// to stop now.

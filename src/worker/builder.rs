@@ -223,8 +223,8 @@ pub struct WorkerBuilder {
     random: Option<Randomness>,
     spawner: Option<Spawner>,
     stop_on_signals: bool,
-    /// Of the client that `aws` made.
-    region_of_aws: Option<String>,
+    /// Of the client that `aws` made, if there is one.
+    region_of_aws: Option<Option<String>>,
     table_is_named_after_application: bool,
 }
 
@@ -253,7 +253,7 @@ impl WorkerBuilder {
     pub fn aws(self, config: &aws_types::SdkConfig) -> Self {
         let table = crate::lease::DynamoDbLeaseTable::new(config, self.application.clone());
         let client = Arc::new(crate::stream::aws::AwsStreamClient::new(config));
-        let region_of_aws = config.region().map(ToString::to_string);
+        let region_of_aws = Some(config.region().map(ToString::to_string));
         Self { region_of_aws, table_is_named_after_application: true, ..self.stream_client(client).lease_table(Arc::new(table)) }
     }
 
@@ -377,9 +377,13 @@ impl WorkerBuilder {
     }
 
     /// A client calls one region, whatever an ARN says.
-    fn check_region(&self, stream: &StreamReference) -> Result<()> {
+    fn check_region_of(&self, stream: &StreamReference) -> Result<()> {
         match (stream, &self.region_of_aws) {
-            (StreamReference::Arn(arn), Some(region)) if arn.region() != region => Err(Error::new(
+            (_, Some(None)) => {
+                let message = "no AWS region is set: set AWS_REGION, or the region of the SDK config";
+                Err(Error::new(ErrorKind::InvalidInput, message))
+            }
+            (StreamReference::Arn(arn), Some(Some(region))) if arn.region() != region => Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!(
                     "stream {stream} is in region {}, and the AWS configuration is for {region}: set AWS_REGION, or the region of the \
@@ -410,7 +414,7 @@ impl WorkerBuilder {
             if streams.contains(&reference) {
                 return Err(Error::new(ErrorKind::InvalidInput, format!("stream {reference} is named twice: name each stream once")));
             }
-            self.check_region(&reference)?;
+            self.check_region_of(&reference)?;
             streams.push(reference);
         }
         self.check_application()?;

@@ -280,6 +280,8 @@ fn on_aws_names_and_regions_have_to_fit() {
         assert!(message.contains(part), "{message}");
     }
     builder("shop").stream(arn.replace("west", "central")).aws(&config()).build().expect("of this region");
+    let nowhere = SdkConfig::builder().behavior_version(aws_sdk_kinesis::config::BehaviorVersion::latest()).build();
+    assert!(refused(builder("shop").aws(&nowhere)).contains("set AWS_REGION"));
     // With a table of its own, an application may be called anything.
     builder("click printer").aws(&config()).lease_table(Arc::new(MemoryLeaseTable::default())).build().expect("not the table's name");
 }

@@ -84,7 +84,7 @@ impl Subject<'_> {
         }
         if self.region.is_none() {
             return self
-                .error(ErrorKind::InvalidInput, "cannot be sent: no AWS region is set; set AWS_REGION, or the region of the SDK config");
+                .error(ErrorKind::InvalidInput, "cannot be sent: no AWS region is set: set AWS_REGION, or the region of the SDK config");
         }
         self.error(ErrorKind::Unavailable, "could not be sent")
     }

@@ -106,8 +106,8 @@ impl Call<'_> {
             return Error::new(ErrorKind::AccessDenied, format!("{self}: {NO_CREDENTIALS}"));
         }
         if cause.contains("Missing Region") {
-            let fix = "set AWS_REGION or the region of the SDK configuration";
-            return Error::new(ErrorKind::InvalidInput, format!("{self}: no region is set: {fix}"));
+            let fix = "set AWS_REGION, or the region of the SDK config";
+            return Error::new(ErrorKind::InvalidInput, format!("{self}: no AWS region is set: {fix}"));
         }
         if connector.is_user() {
             let fix = "check endpoint and HTTP client of the SDK configuration";

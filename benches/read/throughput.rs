@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use shardkeeper::testing::Aggregator;
-
 use crate::{
     args::Plan,
     child::Child,
@@ -13,8 +11,6 @@ use crate::{
     rig::Result,
 };
 
-/// Of an aggregate, as the Kinesis Producer Library fills them by default.
-const AGGREGATE_BYTES: usize = 50 * 1024;
 /// Records that all calls of the bare loop may ask for at once: a gigabyte of 1 KiB, and twice that in its memory.
 const IN_FLIGHT: u32 = 1_000_000;
 /// Before the first window, after every shard has delivered.
@@ -69,16 +65,15 @@ impl Figures {
 }
 
 pub(crate) fn measure(plan: &Plan) -> Result<Throughput> {
-    let size = plan.size as usize;
-    let (payload, users) = if plan.aggregated { aggregate(size) } else { (noise(size), 1) };
-    let mut responder = Child::start(&Job::Respond(responder::Config { shards: plan.shards, payload }))?;
+    let content = responder::Content { size: plan.size, aggregated: plan.aggregated };
+    let mut responder = Child::start(&Job::Respond(responder::Config { shards: plan.shards, content }))?;
     let reading = Reading {
         endpoint: responder.line()?,
         stream: responder::STREAM.to_owned(),
         mode: plan.mode,
         paced: plan.paced,
         limit: i32::try_from((IN_FLIGHT / plan.shards).min(10_000))?,
-        aggregates_of: plan.aggregated.then_some((users, size as u64)),
+        aggregates_of: plan.aggregated.then(|| (content.payload().1, u64::from(plan.size))),
         stamped: false,
     };
     let mut ours = Subject::start(Reader::Shardkeeper, &reading, plan)?;
@@ -149,26 +144,4 @@ struct Look {
     counts: Counts,
     cpu_seconds: f64,
     responder_cpu_seconds: f64,
-}
-
-/// Bytes that do not compress, the same each time.
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(size).collect()
-}
-
-/// An aggregate, and how many user records it has.
-fn aggregate(size: usize) -> (Vec<u8>, u64) {
-    let (mut aggregator, data, mut users) = (Aggregator::default(), noise(size), 0);
-    while users == 0 || aggregator.size_bytes() + size <= AGGREGATE_BYTES {
-        aggregator.add(&format!("user-{:04}", users % 50), &data);
-        users += 1;
-    }
-    (aggregator.finish().data.to_vec(), users)
 }

@@ -5,6 +5,7 @@
 //! connection's flow control allows.
 
 mod body;
+mod payload;
 mod render;
 
 use std::{convert::Infallible, rc::Rc};
@@ -21,6 +22,7 @@ use hyper_util::{rt::TokioIo, server::conn::auto};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::LocalSet};
 
+pub(crate) use self::payload::Content;
 use self::{
     body::{Answer, Place},
     render::{Format, Rendered},
@@ -37,11 +39,10 @@ const ANSWER_BYTES: usize = 10 * 1024 * 1024;
 const EVENT_BYTES: usize = 512 * 1024;
 
 /// What it answers with.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Config {
     pub(crate) shards: u32,
-    /// Of each record.
-    pub(crate) payload: Vec<u8>,
+    pub(crate) content: Content,
 }
 
 /// Serves until the parent is gone; says its address first.
@@ -52,11 +53,12 @@ pub(crate) fn run(config: Config) -> Result {
     });
     // One thread: the reader gets the other cores.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (payload, _) = config.content.payload();
     let responder = Rc::new(Responder {
         shards: config.shards,
-        payload_bytes: config.payload.len(),
-        json: Rc::new(Rendered::new(Format::Json, &config.payload)?),
-        cbor: Rc::new(Rendered::new(Format::Cbor, &config.payload)?),
+        payload_bytes: payload.len(),
+        json: Rc::new(Rendered::new(Format::Json, &payload)?),
+        cbor: Rc::new(Rendered::new(Format::Cbor, &payload)?),
     });
     LocalSet::new().block_on(&runtime, async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;

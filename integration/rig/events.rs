@@ -63,10 +63,6 @@ pub(crate) enum What {
         leading: bool,
         expelled: u32,
     },
-    /// `graceful`, unless something was wrong.
-    Exit {
-        how: String,
-    },
     #[serde(other)]
     Other,
 }

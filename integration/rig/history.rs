@@ -98,7 +98,7 @@ impl History {
             What::Fenced { shard, token } | What::LeaseLost { shard, token } => self.tenure(shard, *token)?.lost = true,
             What::ShardEnded { shard, token } => self.tenure(shard, *token)?.shard_ended = Some(event.t),
             What::ShutdownRequested { shard, token } => self.tenure(shard, *token)?.shutdown_requested = Some(event.t),
-            What::Start | What::Running | What::Calls { .. } | What::Exit { .. } | What::Other => {}
+            What::Start | What::Running | What::Calls { .. } | What::Other => {}
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
  */
 public final class KclConsumer {
     /** Longest graceful shutdown. */
-    private static final long SHUTDOWN_SECONDS = 60;
+    private static final long SHUTDOWN_SECONDS = 30;
 
     private final Map<String, String> flags = new TreeMap<>();
     private final List<String> settings = new ArrayList<>();

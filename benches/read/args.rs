@@ -32,6 +32,10 @@ pub(crate) struct Args {
     /// All cells: 1, 10, 100 and 1,000 shards, polling and fan-out, plain and aggregated
     #[arg(long)]
     matrix: bool,
+    /// A third reader, which has the machine to itself after the two: a program that takes the flags of
+    /// integration/peers/README.md
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) peer: Option<String>,
     /// Leave out the delays
     #[arg(long)]
     pub(crate) no_latency: bool,

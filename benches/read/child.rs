@@ -78,7 +78,11 @@ impl Drop for Child {
     }
 }
 
-fn usage(id: u32) -> Result<Usage> {
+/// What the system says of the process with this id.
+///
+/// # Errors
+/// Where there is no `/proc`.
+pub(crate) fn usage(id: u32) -> Result<Usage> {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).map_err(|e| format!("/proc/{id}/{file}: {e}"));
     let stat = read("stat")?;
     // The name, in parentheses, may hold anything; user and system time are fields 14 and 15.

@@ -21,6 +21,8 @@ mod child;
 mod counters;
 mod job;
 mod latency;
+#[path = "peer.rs"]
+mod other;
 #[path = "../../examples/peer_consumer/peer/mod.rs"]
 mod peer;
 mod report;
@@ -58,7 +60,7 @@ fn run(args: &Args) -> Result {
         writeln!(out, "{}", report::heading())?;
     }
     for plan in args.plans() {
-        let throughput = if args.no_throughput { None } else { Some(throughput::measure(&plan)?) };
+        let throughput = if args.no_throughput { None } else { Some(throughput::measure(&plan, args.peer.as_deref())?) };
         let latency = if args.no_latency { None } else { Some(latency::measure(&plan)?) };
         let cell = Cell { plan, throughput, latency };
         writeln!(out, "{}", if args.json { cell.json() } else { cell.line() })?;

@@ -41,7 +41,7 @@ impl Cell {
         let mut fields = vec![shards.to_string(), mode.to_string(), kind.to_owned()];
         match &self.throughput {
             None => fields.extend(std::iter::repeat_n(String::new(), 6)),
-            Some(Throughput { shardkeeper: ours, bare_loop: other }) => {
+            Some(Throughput { shardkeeper: ours, bare_loop: other, .. }) => {
                 let cost = Figures::cpu_seconds_per_gigabyte;
                 let both = |of: fn(&Figures) -> f64| format!("{}, {}", number(of(ours)), number(of(other)));
                 fields.push(number(cost(ours)));
@@ -57,7 +57,16 @@ impl Cell {
             None => fields.extend([String::new(), String::new()]),
             Some(latency) => fields.extend([delays(&latency.shardkeeper), delays(&latency.bare_loop)]),
         }
-        format!("| {} |", fields.join(" | "))
+        let mut line = format!("| {} |", fields.join(" | "));
+        if let Some(peer) = self.throughput.as_ref().and_then(|throughput| throughput.peer.as_ref()) {
+            line += &format!(
+                " peer: {} CPU s/GB, {} MB/s, {} MB |",
+                number(peer.cpu_seconds_per_gigabyte()),
+                number(peer.median(|w| w.gigabytes * 1000.0 / w.seconds)),
+                number(peer.peak_megabytes)
+            );
+        }
+        line
     }
 
     pub(crate) fn json(&self) -> String {

@@ -7,7 +7,7 @@ use crate::{
     child::Child,
     counters::{COUNTS, Counts},
     job::{Job, Reader, Reading},
-    responder,
+    other, responder,
     rig::Result,
 };
 
@@ -39,11 +39,12 @@ pub(crate) struct Figures {
     pub(crate) peak_megabytes: f64,
 }
 
-/// Of both, on the same responder in the same minutes.
+/// Of all, on the same responder in the same minutes.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct Throughput {
     pub(crate) shardkeeper: Figures,
     pub(crate) bare_loop: Figures,
+    pub(crate) peer: Option<Figures>,
 }
 
 impl Figures {
@@ -64,7 +65,7 @@ impl Figures {
     }
 }
 
-pub(crate) fn measure(plan: &Plan) -> Result<Throughput> {
+pub(crate) fn measure(plan: &Plan, peer: Option<&str>) -> Result<Throughput> {
     let content = responder::Content { size: plan.size, aggregated: plan.aggregated };
     let mut responder = Child::start(&Job::Respond(responder::Config { shards: plan.shards, content }))?;
     let reading = Reading {
@@ -82,7 +83,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<Throughput> {
         ours.window(plan, &responder)?;
         loops.window(plan, &responder)?;
     }
-    Ok(Throughput { shardkeeper: ours.figures()?, bare_loop: loops.figures()? })
+    let (shardkeeper, bare_loop) = (ours.figures()?, loops.figures()?);
+    let peer = peer.map(|command| other::measure(command, plan, &reading.endpoint, &responder)).transpose()?;
+    Ok(Throughput { shardkeeper, bare_loop, peer })
 }
 
 struct Subject {

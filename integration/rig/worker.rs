@@ -9,6 +9,9 @@ use std::{
 
 use super::{Event, Process, Result, Server, What, events::EventLog, fleet::now};
 
+/// A command that takes the place of our worker, in benchmarks of others.
+const PEER: &str = "SHARDKEEPER_PEER";
+
 /// Tells the executable to be a worker.
 const ROLE: &str = "SHARDKEEPER_INTEGRATION_ROLE";
 
@@ -44,7 +47,8 @@ pub(crate) struct WorkerSpec {
 
 impl WorkerSpec {
     pub(crate) fn new(stream: &str, table: LeaseTableKind) -> Self {
-        Self { stream: stream.to_owned(), app: "fleet".to_owned(), table, flags: Vec::new(), program: None }
+        let program = std::env::var(PEER).ok().map(|command| command.split_whitespace().map(OsString::from).collect());
+        Self { stream: stream.to_owned(), app: "fleet".to_owned(), table, flags: Vec::new(), program }
     }
 
     /// Adds flags of `peer_consumer`.

@@ -37,6 +37,7 @@ fn fuzz<S: Strategy>(strategy: S, mut round: impl FnMut(), check: impl Fn(S::Val
             None => done >= if first.is_some() { 1 } else { ROUNDS },
         };
         if over {
+            println!("{} inputs, seeds from {}", done * u64::from(INPUTS_PER_ROUND), first.unwrap_or(1));
             break;
         }
         let seed = first.unwrap_or(1) + done;

@@ -21,9 +21,10 @@ use crate::{
     error::{Error, ErrorKind, Result},
     lease::{Lease, LeaseTable, TableScan, WriteId, WriteOutcome},
     random::Randomness,
+    retrieval::polling::earlier,
     retry::RetryConfig,
     stream::{ShardFilter, ShardPosition, StreamClient, StreamDescription, StreamReference, StreamStatus},
-    types::{HashKeyRange, InitialPosition, Shard, ShardId, StreamArn, StreamIdentifier, Timestamp},
+    types::{Checkpoint, HashKeyRange, InitialPosition, Shard, ShardId, StreamArn, StreamIdentifier, Timestamp},
 };
 
 /// Lease rows that are created at once, so that a stream of a thousand shards starts in seconds and a table with
@@ -263,17 +264,17 @@ impl ShardSync {
                 format!("the initial position {moment} lies in the future (it is {now}): use a moment that has passed, or LATEST"),
             ));
         }
-        let start = Start::of(self.initial, &[], now, kept_since(description, now));
-        let (leases, listed) = match self.open_at(start).await? {
-            Some(open) => (open.iter().map(|shard| start.lease(&self.identifier, shard)).collect(), open.len()),
-            None => {
-                let listed = self.list_without_gap().await?;
-                (compare(&self.identifier, &listed, &[], start).missing, listed.len())
-            }
-        };
+        let mut start = Start::of(self.initial, &[], now, kept_since(description, now));
+        let (mut leases, mut listed) = self.first_leases(start).await?;
+        if let Some(passed) = self.passed(start, &leases).await {
+            start = passed;
+            (leases, listed) = self.first_leases(start).await?;
+        }
+        let made;
+        (start, made) = self.share_start(table, start, &mut leases, description).await?;
         let wanted = leases.len();
         self.state().begun = Some(start);
-        let created = self.create(table, leases, description).await?;
+        let created = made + self.create(table, leases, description).await?;
         tracing::info!(stream = %self.identifier, shards = listed, created, "first start: made the leases");
         if created < wanted {
             // Another worker is making them too, and may have begun earlier.
@@ -281,6 +282,67 @@ impl ShardSync {
             self.unify_starts(table, &self.own(&scan)).await?;
         }
         Ok(SyncReport { created, listed, expired: Vec::new() })
+    }
+
+    /// The leases to make at the first start, and how many shards were listed.
+    async fn first_leases(&self, start: Start) -> Result<(Vec<Lease>, usize)> {
+        Ok(match self.open_at(start).await? {
+            Some(open) => (open.iter().map(|shard| start.lease(&self.identifier, shard)).collect(), open.len()),
+            None => {
+                let listed = self.list_without_gap().await?;
+                (compare(&self.identifier, &listed, &[], start).missing, listed.len())
+            }
+        })
+    }
+
+    /// An earlier start, where this machine's clock is ahead of the service's so that the frozen moment of `LATEST` is still
+    /// to come for it. Whoever began to read at such a moment once it has passed would leave out what was put before. None
+    /// when the service knows the moment, or does not say.
+    async fn passed(&self, start: Start, leases: &[Lease]) -> Option<Start> {
+        let Start::From { checkpoint: Checkpoint::Latest, moment, mid_retention } = start else { return None };
+        let shard_id = &leases.first()?.shard_id;
+        let mut backoff = self.retry.backoff(&self.random);
+        let mut moments = earlier(moment);
+        let mut tried = moments.next()?;
+        loop {
+            match self.client.shard_iterator(&self.stream, shard_id, ShardPosition::AtTimestamp(tried)).await {
+                Err(error) if error.kind() == ErrorKind::InvalidInput => tried = moments.next()?,
+                // Such as the limit of five iterators a second.
+                Err(error) if error.is_retryable() && backoff.wait().await => {}
+                Ok(_) if tried != moment => {
+                    tracing::warn!(
+                        stream = %self.identifier, start_at = %tried,
+                        "this machine's clock is ahead of the service's; reading begins at an earlier moment"
+                    );
+                    return Some(Start::From { checkpoint: Checkpoint::Latest, moment: tried, mid_retention });
+                }
+                Ok(_) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Makes the first lease alone: of several workers that begin at the same time, the one that makes it decides for all
+    /// where reading begins. The others' leases get its moment before anybody can take them. Also returns how many it made.
+    async fn share_start(
+        &self,
+        table: &dyn LeaseTable,
+        start: Start,
+        leases: &mut [Lease],
+        description: &StreamDescription,
+    ) -> Result<(Start, usize)> {
+        let (Start::From { checkpoint, moment, mid_retention }, Some(first)) = (start, leases.first().cloned()) else {
+            return Ok((start, 0));
+        };
+        let key = first.key.clone();
+        if self.create(table, vec![first], description).await? > 0 {
+            return Ok((start, 1));
+        }
+        let row = table.get_lease(&key).await?;
+        let Some(decided) = row.and_then(|row| row.start_at).filter(|at| *at > BEGINNING && *at < moment) else { return Ok((start, 0)) };
+        for lease in leases.iter_mut().filter(|lease| lease.start_at == Some(moment)) {
+            lease.start_at = Some(decided);
+        }
+        Ok((Start::From { checkpoint, moment: decided, mid_retention }, 0))
     }
 
     /// The shards that were open when reading begins, if that can be asked for.

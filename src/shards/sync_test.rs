@@ -122,6 +122,45 @@ async fn latest_follows_the_shards_that_were_open_at_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_ahead_of_the_services_does_not_move_the_start_into_the_future() {
+    for ahead in [0, 700, 90_000] {
+        let setup = Setup::new(3);
+        pass(3600).await;
+        let truth = setup.clock.now();
+        let clock = TokioClock::starting_at(truth.plus(Duration::from_millis(ahead)));
+        let sync = ShardSync { clock: Arc::new(clock), ..setup.sync(InitialPosition::Latest) };
+        sync.sync(&setup.table, &setup.table.snapshot()).await.expect("synced");
+        for row in setup.rows() {
+            let start = row.start_at.expect("frozen");
+            assert!(start <= truth, "{start} is to come for the service, where it is {truth}");
+            assert!(truth.since(start) <= Duration::from_millis(ahead.max(1000)), "{start} is long before {truth}");
+            assert_eq!((row.checkpoint, row.counter), (Checkpoint::Latest, 0));
+        }
+        assert_eq!(setup.rows().len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_makes_the_first_lease_decides_for_all_where_reading_begins() {
+    let setup = Setup::new(4);
+    pass(3600).await;
+    let first = setup.clock.now();
+    let earlier = setup.sync(InitialPosition::Latest);
+    earlier.sync(&setup.table, &TableScan::default()).await.expect("synced");
+    // It had only made the first when another, whose scan was empty, begins: and each lease is taken as soon as it is there.
+    for index in 1..4 {
+        let row = setup.row(index);
+        assert_eq!(setup.table.delete_lease(&row).await.expect("memory"), WriteOutcome::Applied);
+    }
+    pass(5).await;
+    let later = setup.sync(InitialPosition::Latest);
+    assert_eq!(later.sync(&setup.table, &TableScan::default()).await.expect("synced").created, 3);
+    for row in setup.rows() {
+        assert_eq!((row.start_at, row.counter), (Some(first), 0), "never anything else");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_moment_in_the_past_begins_with_the_shards_of_that_time() {
     let setup = Setup::new(2);
     pass(60).await;

@@ -19,6 +19,7 @@ mod event;
 mod fleet;
 mod handler;
 mod history;
+mod hostile;
 mod invariants;
 mod large_fleet;
 mod log;

@@ -46,6 +46,12 @@ pub struct Config {
     /// How long a call of user code may run on after its lease was lost, and how long `lease_lost` may take; default
     /// 10 s. Then the call is dropped. Until then this worker does not take the shard again.
     pub lease_lost_timeout: Duration,
+    /// How long a call of user code (`initialize`, `process_records`, `shard_ended`) may take; none by default. A call
+    /// that takes longer is told by its `cancelled` token and shown in the status; when it has not returned after
+    /// `lease_lost_timeout` more, it is dropped, the lease is released from its last checkpoint, and the shard is reported
+    /// as failed. A call that blocks its thread cannot be dropped: its lease is kept, since two would else work on the
+    /// shard, until it returns.
+    pub handler_timeout: Option<Duration>,
     /// How often a child shard looks whether its parents have ended, when no signal comes; default 2 s.
     pub parent_poll_interval: Duration,
 }
@@ -61,6 +67,7 @@ impl Default for Config {
             },
             drain_timeout: Duration::from_secs(30),
             lease_lost_timeout: Duration::from_secs(10),
+            handler_timeout: None,
             parent_poll_interval: Duration::from_secs(2),
         }
     }
@@ -84,6 +91,9 @@ impl Config {
                 "processor_retry.max_delay ({:?}) is shorter than min_delay ({:?})",
                 self.processor_retry.max_delay, self.processor_retry.min_delay
             ));
+        }
+        if self.handler_timeout.is_some_and(|limit| limit.is_zero()) {
+            return bad("handler_timeout is zero: leave it out for no limit, or give more than the slowest batch takes".to_owned());
         }
         if self.parent_poll_interval.is_zero() {
             return bad("parent_poll_interval is zero: give 100 ms or more".to_owned());
@@ -123,6 +133,6 @@ pub(crate) enum ShardOutcome {
     /// Another worker has it.
     Lost,
     /// User code failed for good, or the shard could not be read: the lease was kept until the worker was told to stop,
-    /// and then surrendered with the last checkpoint.
+    /// and then surrendered with the last checkpoint. Or a call took longer than it may, and the lease was released.
     Failed(Error),
 }

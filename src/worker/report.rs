@@ -50,7 +50,9 @@ pub struct RunReport {
     pub records: u64,
     /// How often the fleet took this worker for dead.
     pub times_expelled: u32,
-    /// Every tenure that has ended, in the order of their ends.
+    /// How many tenures have ended.
+    pub tenures: u64,
+    /// Tenures that have ended, in the order of their ends: the last 1000, those that an error has stopped before others.
     pub shards: Vec<ShardReport>,
 }
 

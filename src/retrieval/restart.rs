@@ -14,8 +14,7 @@ use crate::{
 };
 
 /// Waits before a task is begun anew: about the first page's worth of calls, then up to half a minute.
-const WAITS: RetryConfig =
-    RetryConfig { max_attempts: None, min_delay: Duration::from_millis(200), max_delay: Duration::from_secs(30) };
+const WAITS: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_millis(200), max_delay: Duration::from_secs(30) };
 
 /// When the task of one source is to be begun anew.
 #[derive(Debug)]

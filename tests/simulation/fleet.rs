@@ -68,10 +68,6 @@ impl Running {
     pub(crate) fn worker(&self) -> &WorkerId {
         self.handle.worker_id()
     }
-
-    pub(crate) fn handle(&self) -> &WorkerHandle {
-        &self.handle
-    }
 }
 
 /// All processes.
@@ -129,11 +125,6 @@ impl Fleet {
         for slot in self.used_slots() {
             self.crash(slot);
         }
-    }
-
-    /// What runs.
-    pub(crate) fn all_running(&self) -> Vec<Running> {
-        self.slots(|slots| slots.values().cloned().collect())
     }
 
     pub(crate) fn used_slots(&self) -> Vec<u32> {

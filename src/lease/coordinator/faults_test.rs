@@ -7,9 +7,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::{
     error::Error,
-    lease::{
-        ForeignWorker, LeaderLock, MemoryLeaseTable, Signal, TableScan, WorkerRow, WorkerUpdate, WorkerVersion,
-    },
+    lease::{ForeignWorker, LeaderLock, MemoryLeaseTable, Signal, TableScan, WorkerRow, WorkerUpdate, WorkerVersion},
 };
 
 /// What goes wrong, for one worker or for all that share it.

@@ -179,10 +179,7 @@ fn a_worker_whose_row_cannot_be_read_is_there_all_the_same() {
     let seen = WorkerVersion { instance: InstanceId(0xff), heartbeat: 3 };
     assert_eq!(
         versions,
-        [
-            (worker("worker-1"), WorkerState::Unreadable, seen),
-            (worker("worker-1"), WorkerState::Unreadable, WorkerVersion::UNKNOWN),
-        ]
+        [(worker("worker-1"), WorkerState::Unreadable, seen), (worker("worker-1"), WorkerState::Unreadable, WorkerVersion::UNKNOWN),]
     );
 }
 

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use shardkeeper::{
+    ErrorKind,
     clock::TokioClock,
-    lease::MemoryLeaseTable,
     local::{Config, CreateStream, LocalKinesis, PutEntry},
     processor::{BoxError, InitializationInput, ProcessRecordsInput, RecordProcessor},
     random::Randomness,
@@ -30,7 +30,7 @@ use tokio::{
 type Outcome = Result<(), String>;
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn() -> Outcome); 5] = [
+pub(crate) const ALL: [(&str, fn() -> Outcome); 7] = [
     ("a_blocked_handler_does_not_slow_a_thousand_subscribed_shards", || {
         in_virtual_time(blocked_among_many(1000, Retrieval::FanOut(Consumer::OfApplication)))
     }),
@@ -38,6 +38,8 @@ pub(crate) const ALL: [(&str, fn() -> Outcome); 5] = [
     ("sixty_four_shards_are_read_three_seconds_after_the_first_start", || in_virtual_time(first_start(1, 64, Duration::from_secs(3)))),
     ("a_hundred_streams_are_read_ten_seconds_after_the_first_start", || in_virtual_time(first_start(100, 2, Duration::from_secs(10)))),
     ("three_applications_share_the_calls_of_a_shard", || in_virtual_time(three_applications())),
+    ("a_stream_made_again_is_not_read_with_old_leases", || in_virtual_time(made_again(1))),
+    ("streams_made_again_are_not_read_with_old_leases", || in_virtual_time(made_again(3))),
 ];
 
 /// Runs in a thread of its own, whose time passes as fast as it can.
@@ -162,7 +164,8 @@ impl Site {
         let network: Arc<dyn Network> =
             Arc::new(move |_: &Call| Fate { request_delay: latency / 2, response_delay: latency / 2, ..Fate::default() });
         let client = FaultyStream::new(Arc::new(self.kinesis.clone()), Arc::clone(&network), Spawner::current(), Duration::from_secs(30));
-        let table = FaultyLeaseTable::new(Arc::new(MemoryLeaseTable::new()), network, Spawner::current(), Duration::from_secs(30));
+        let rows = Arc::new(self.kinesis.lease_table(application));
+        let table = FaultyLeaseTable::new(rows, network, Spawner::current(), Duration::from_secs(30));
         let first = Worker::builder(application, self.streams[0].to_string(), factory)
             .stream_client(Arc::new(client))
             .lease_table(Arc::new(table))
@@ -252,7 +255,8 @@ async fn first_start(streams: u32, shards: u32, bound: Duration) -> Outcome {
     working.end().await
 }
 
-/// Three applications poll one shard, which allows five calls a second: few calls are refused, and all get everything.
+/// Three applications poll one shard twice a second each, which allows five calls a second: none is starved, all get
+/// everything, and each adapts so far that at most one call in three seconds is refused.
 async fn three_applications() -> Outcome {
     const SECONDS: u64 = 120;
     let site = Site::new(1, 1);
@@ -275,10 +279,36 @@ async fn three_applications() -> Outcome {
     for ((working, tally), before) in workers.into_iter().zip(before) {
         tally.reached(SECONDS, Duration::from_secs(5)).await?;
         let refused = throttled(&working) - before;
-        require(refused <= 5, || format!("{refused} calls were refused in a minute and a half"))?;
+        require(refused <= SECONDS / 4, || format!("{refused} calls were refused in a minute and a half"))?;
         let slowest = tally.log().shards.values().map(|(_, latest)| *latest).max().unwrap_or_default();
         require(slowest <= Duration::from_secs(3), || format!("a record came {slowest:?} after its put"))?;
         working.end().await?;
     }
     Ok(())
+}
+
+/// The streams are deleted and made again under their names while nobody runs: the old progress means nothing in them, and
+/// nobody reads a record with it.
+async fn made_again(streams: u32) -> Outcome {
+    let site = Site::new(streams, 4);
+    site.put_everywhere(100);
+    let (builder, tally) = site.worker("again", Duration::from_millis(20));
+    let working = Working::begin(builder)?;
+    tally.reached(u64::from(streams) * 4, Duration::from_secs(10)).await?;
+    working.end().await?;
+    for stream in &site.streams {
+        site.kinesis.delete_stream(stream).map_err(|error| error.to_string())?;
+    }
+    sleep(Duration::from_secs(60)).await;
+    for stream in &site.streams {
+        site.kinesis.create_stream(&CreateStream::provisioned(stream.name(), 4)).map_err(|error| error.to_string())?;
+    }
+    site.put_everywhere(100);
+    let (builder, tally) = site.worker("again", Duration::from_millis(20));
+    let worker = builder.build().map_err(|error| error.to_string())?;
+    let ended = timeout(Duration::from_secs(60), worker.run()).await.map_err(|_| "it went on for a minute")?;
+    let error = ended.err().ok_or("it ended as if nothing had happened")?;
+    require(error.kind() == ErrorKind::Mismatch, || format!("{error:#}"))?;
+    let read = tally.log().records;
+    require(read == 0, || format!("{read} records of the new streams were read"))
 }

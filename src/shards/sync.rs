@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,7 +23,7 @@ use crate::{
     random::Randomness,
     retry::RetryConfig,
     stream::{ShardFilter, ShardPosition, StreamClient, StreamDescription, StreamReference, StreamStatus},
-    types::{HashKeyRange, InitialPosition, Shard, ShardId, StreamIdentifier, Timestamp},
+    types::{HashKeyRange, InitialPosition, Shard, ShardId, StreamArn, StreamIdentifier, Timestamp},
 };
 
 /// Lease rows that are created at once, so that a stream of a thousand shards starts in seconds and a table with
@@ -143,7 +144,7 @@ impl ShardSync {
     pub(crate) async fn sync(&self, table: &dyn LeaseTable, scan: &TableScan) -> Result<SyncReport> {
         let description = self.describe().await?;
         let leases = self.own(scan);
-        self.refuse_recreated(table, &leases, &description)?;
+        self.refuse_other_stream(table, &leases, &description)?;
         if leases.is_empty() {
             self.refuse_other_names(table, scan)?;
         }
@@ -200,18 +201,28 @@ impl ShardSync {
         }
     }
 
-    /// A stream made anew under its name has other shards under the same ids: continuing would skip its records.
-    fn refuse_recreated(&self, table: &dyn LeaseTable, leases: &[&Lease], description: &StreamDescription) -> Result<()> {
-        let differs = |then: &Timestamp| then.since(description.created).max(description.created.since(*then)) >= SAME_CREATION;
-        let Some(then) = leases.iter().filter_map(|lease| lease.stream_created).find(differs) else { return Ok(()) };
-        Err(Error::new(
-            ErrorKind::Mismatch,
+    /// Shards of another stream, or of one made anew under the same name, have the same ids: continuing would skip records.
+    fn refuse_other_stream(&self, table: &dyn LeaseTable, leases: &[&Lease], description: &StreamDescription) -> Result<()> {
+        leases.iter().try_for_each(|lease| refuse_stream_of(lease, &table, &description.arn))?;
+        let differs = |lease: &&&Lease| {
+            lease.stream_created.is_some_and(|then| then.since(description.created).max(description.created.since(then)) >= SAME_CREATION)
+        };
+        let Some((lease, then)) = leases.iter().find(differs).and_then(|lease| Some((lease, lease.stream_created?))) else {
+            return Ok(());
+        };
+        let (stream, now) = (&self.stream, description.created);
+        let message = if lease.stream_arn.is_some() {
             format!(
-                "stream {} was deleted and made again: the leases in {table} are for the one created at {then}, the one there now was \
-                 created at {}; to read it from its beginning, use another application name or delete these leases",
-                self.stream, description.created
-            ),
-        ))
+                "stream {stream} was deleted and made again: the leases in {table} are for the one created at {then}, the one there \
+                 now was created at {now}; to read it from its beginning, use another application name or delete these leases"
+            )
+        } else {
+            format!(
+                "the leases in {table} are for a stream created at {then}, and stream {stream} was created at {now}: they belong to \
+                 another stream, or to an earlier one of this name; use another application name"
+            )
+        };
+        Err(Error::new(ErrorKind::Mismatch, message))
     }
 
     /// Refuses to begin anew beside unfinished leases of this stream under another name: those of a worker of one
@@ -419,7 +430,11 @@ impl ShardSync {
         let mut created = 0;
         for generation in generations(leases) {
             for batch in generation.chunks(PARALLEL_WRITES) {
-                let rows = batch.iter().map(|lease| Lease { stream_created: Some(description.created), ..lease.clone() });
+                let rows = batch.iter().map(|lease| Lease {
+                    stream_created: Some(description.created),
+                    stream_arn: Some(description.arn.clone()),
+                    ..lease.clone()
+                });
                 let outcomes = try_join_all(rows.map(|row| self.create_one(table, row))).await?;
                 created += outcomes.iter().filter(|outcome| **outcome == WriteOutcome::Applied).count();
             }
@@ -437,6 +452,23 @@ impl ShardSync {
                 answered => return answered,
             }
         }
+    }
+}
+
+/// Refuses a lease that was made for another stream than this one.
+///
+/// # Errors
+/// `Mismatch`, naming both.
+pub(crate) fn refuse_stream_of(lease: &Lease, table: &dyn Display, stream: &StreamArn) -> Result<()> {
+    match &lease.stream_arn {
+        Some(other) if other != stream => Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "{table} holds the leases of another stream, {other}, and this worker is to read {stream}: use another application \
+                 name for it; deleting the leases would lose the progress of whoever reads the other stream"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -319,6 +319,37 @@ async fn a_stream_made_again_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn leases_of_another_stream_are_refused_and_not_called_outdated() {
+    let setup = Setup::new(1);
+    setup.sync(InitialPosition::TrimHorizon).sync(&setup.table, &TableScan::default()).await.expect("synced");
+    pass(30).await;
+    setup.kinesis.create_stream(&CreateStream::provisioned("orders".parse().expect("valid"), 1)).expect("created");
+    let orders = ShardSync::new(
+        Arc::new(setup.kinesis.clone()),
+        "orders".parse().expect("valid"),
+        StreamIdentifier::Single("orders".parse().expect("valid")),
+        InitialPosition::TrimHorizon,
+        Arc::clone(&setup.clock),
+        Randomness::seeded(2),
+    );
+    let error = orders.sync(&setup.table, &setup.table.snapshot()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    for part in ["stream/clicks", "stream/orders", "another application name"] {
+        assert!(error.message().contains(part), "{error}");
+    }
+    assert!(!error.message().contains("made again"), "{error}");
+
+    // A row that does not say which stream it is of, such as one that Java workers have made.
+    let row = setup.row(0);
+    let unnamed = row.annotated(WriteId(7), |row| row.stream_arn = None);
+    setup.update(&row, &unnamed).await;
+    let error = orders.sync(&setup.table, &setup.table.snapshot()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.message().contains("another stream, or to an earlier one") && error.message().contains("Z"), "{error}");
+    assert!(!error.message().contains("delete"), "it may be in use: {error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_stream_is_named() {
     let setup = Setup::new(1);
     setup.kinesis.delete_stream(&setup.stream).expect("deleted");

@@ -15,6 +15,11 @@ use crate::{
 /// checkpointer that keeps the rules and records what was written. It repeats nothing by itself: a failed delivery is
 /// returned, and can be delivered again as the next attempt.
 ///
+/// As with a worker, checkpoints are automatic unless told otherwise: whatever a call returned `Ok` for is check-pointed
+/// at once, which is the soonest that a worker might. A processor that keeps records back after `Ok` is one that
+/// loses them, and shows here as a checkpoint that is ahead of its work. For a processor that is to run with
+/// `consumer.checkpoint_interval = None`, call [`manual_checkpoints`](ProcessorHarness::manual_checkpoints).
+///
 /// # Examples
 /// ```
 /// use async_trait::async_trait;
@@ -39,9 +44,14 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
+/// let at = |n| Checkpoint::from(record(n, "").position());
 /// let mut harness = ProcessorHarness::new(EveryTenth(0)).shard("shardId-000000000007");
 /// harness.deliver((1..=25).map(|n| record(n, "x"))).await?;
-/// assert_eq!(harness.checkpoints().all(), [Checkpoint::from(record(10, "").position()), record(20, "").position().into()]);
+/// assert_eq!(harness.checkpoints().all(), [at(10), at(20), at(25)], "the last one is automatic");
+///
+/// let mut harness = ProcessorHarness::new(EveryTenth(0)).manual_checkpoints();
+/// harness.deliver((1..=25).map(|n| record(n, "x"))).await?;
+/// assert_eq!(harness.checkpoints().all(), [at(10), at(20)]);
 /// # Ok(())
 /// # }
 /// ```
@@ -54,6 +64,7 @@ pub struct ProcessorHarness<P> {
     millis_behind_latest: u64,
     checkpointer: Checkpointer,
     log: CheckpointLog,
+    automatic: bool,
     cancelled: CancellationToken,
     initialized: bool,
     attempt: u32,
@@ -74,6 +85,7 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
             millis_behind_latest: 0,
             checkpointer,
             log,
+            automatic: true,
             cancelled: CancellationToken::new(),
             initialized: false,
             attempt: 0,
@@ -96,6 +108,13 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
     pub fn starting_at(mut self, checkpoint: impl Into<Checkpoint>) -> Self {
         self.start = checkpoint.into();
         (self.checkpointer, self.log) = Checkpointer::recording_from(self.start);
+        self
+    }
+
+    /// Leaves checkpoints to the processor, as a worker does with `consumer.checkpoint_interval = None`.
+    #[must_use]
+    pub const fn manual_checkpoints(mut self) -> Self {
+        self.automatic = false;
         self
     }
 
@@ -165,7 +184,16 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
             Ok(()) => self.checkpointer.acknowledge(last),
             Err(_) => self.checkpointer.refuse(),
         }
+        self.automatic_checkpoint().await?;
         outcome
+    }
+
+    /// Writes what is acknowledged, unless a two-phase checkpoint is between its halves: then a worker waits, too.
+    async fn automatic_checkpoint(&mut self) -> Result<(), BoxError> {
+        if self.automatic {
+            self.checkpointer.write_acknowledged().await?;
+        }
+        Ok(())
     }
 
     /// Calls `shard_ended`.
@@ -177,13 +205,16 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
         self.processor.shard_ended(ShardEndedInput { shard_id: &self.shard_id, checkpointer: &self.checkpointer }).await
     }
 
-    /// Calls `shutdown_requested`.
+    /// Calls `shutdown_requested`. The shard then moves from the last checkpoint.
     ///
     /// # Errors
     /// Those of the processor.
     pub async fn shut_down(&mut self) -> Result<(), BoxError> {
         self.initialize().await?;
-        self.processor.shutdown_requested(ShutdownRequestedInput { shard_id: &self.shard_id, checkpointer: &self.checkpointer }).await
+        let input = ShutdownRequestedInput { shard_id: &self.shard_id, checkpointer: &self.checkpointer };
+        let outcome = self.processor.shutdown_requested(input).await;
+        self.automatic_checkpoint().await?;
+        outcome
     }
 
     /// Fires [`cancelled`](ProcessorHarness::cancelled) and calls `lease_lost`.
@@ -197,13 +228,14 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
         Ok(())
     }
 
-    /// Everything for which the processor has returned `Ok`: what a worker with automatic checkpoints would write.
+    /// Everything for which the processor has returned `Ok`, whether check-pointed or not.
     #[must_use]
     pub fn acknowledged(&self) -> Checkpoint {
         self.checkpointer.acknowledged()
     }
 
-    /// The checkpoints that the processor wrote by hand.
+    /// The checkpoints, in order: automatic ones and those that the processor wrote by hand. What comes after the last is
+    /// delivered again after a crash, and nothing else is.
     #[must_use]
     pub const fn checkpoints(&self) -> &CheckpointLog {
         &self.log

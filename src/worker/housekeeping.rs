@@ -8,6 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     error::{Error, ErrorKind, Result},
     lease::{LeaseTable, TableScan, coordinator::CoordinatorHandle},
+    retry::Obstacle,
     shards::ShardSync,
     task::panic_message,
 };
@@ -20,6 +21,7 @@ pub(super) struct Housekeeper {
     coordinator: CoordinatorHandle,
     streams: Vec<Kept>,
     sync_interval: Duration,
+    obstacle: Obstacle,
 }
 
 struct Kept {
@@ -35,9 +37,10 @@ impl Housekeeper {
         coordinator: CoordinatorHandle,
         streams: Vec<ShardSync>,
         sync_interval: Duration,
+        obstacle: Obstacle,
     ) -> Self {
         let streams = streams.into_iter().map(|sync| Kept { sync, next_sync: None, synced: false }).collect();
-        Self { table, coordinator, streams, sync_interval }
+        Self { table, coordinator, streams, sync_interval, obstacle }
     }
 
     /// Works on each scan of the table, which only a leading worker gets.
@@ -52,8 +55,13 @@ impl Housekeeper {
                 match kept.survive(&*self.table, &scan, self.sync_interval).await {
                     Ok(made_or_deleted) => changed |= made_or_deleted,
                     Err(error) if kept.is_fatal(&error) => return Err(error),
+                    // Nobody has leases before the shards were listed.
+                    Err(error) if !kept.synced => self.obstacle.met("make the leases of the shards", &error),
                     Err(error) => tracing::warn!(%error, "shard housekeeping failed, trying again at the next round"),
                 }
+            }
+            if self.streams.iter().all(|kept| kept.synced) {
+                self.obstacle.passed();
             }
             if changed {
                 self.coordinator.request_plan().await;

@@ -103,7 +103,7 @@ async fn a_poison_batch_stops_the_shard_which_keeps_its_lease_until_told_to_stop
     assert_eq!(rig.written(), [Written::Checkpoint(rig.position(2))], "what was done before is check-pointed, the lease is kept");
     let status = rig.status.snapshot();
     assert!(matches!(&status.phase, ShardPhase::Stopped { reason } if reason.contains("the database is down")), "{status:?}");
-    assert!(status.failure.expect("reported when it happens").contains("process_records failed 10 times"));
+    assert!(status.failure.expect("reported when it happens").contains("failed 10 times"));
     rig.hand_over();
     let ShardOutcome::Failed(error) = rig.outcome().await else { panic!("the failure is the outcome") };
     assert_eq!(error.kind(), ErrorKind::Processor);

@@ -26,9 +26,12 @@ impl Outfit {
         let mut backoff = self.table_retry().backoff(&self.random);
         loop {
             match self.try_join().await {
-                Ok(joined) => return Ok(joined),
+                Ok(joined) => {
+                    self.obstacle.passed();
+                    return Ok(joined);
+                }
                 Err(error) if retry_table(&error) => {
-                    tracing::warn!(worker_id = %self.me, %error, "cannot join the fleet yet, trying again");
+                    self.obstacle.met(format_args!("join the fleet in {}", self.table), &error);
                     backoff.wait().await;
                 }
                 Err(error) => return Err(error),

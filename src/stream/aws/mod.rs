@@ -20,7 +20,7 @@ use aws_sdk_kinesis::{
     types::ShardIteratorType,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_types::SdkConfig;
+use aws_types::{SdkConfig, service_config::ServiceConfigKey};
 
 use self::{
     convert::{date_time, description, record, shard, shard_filter},
@@ -74,6 +74,7 @@ impl Default for Config {
 pub struct AwsStreamClient {
     client: Client,
     subscriptions: Arc<Connections>,
+    /// As errors name it, with the endpoint if that is known to be overridden.
     region: String,
     config: Config,
 }
@@ -85,7 +86,11 @@ impl AwsStreamClient {
     /// When `config` has no behaviour version; `aws_config` always sets one.
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
-        Self::from_builder(Builder::from(config), Config::default())
+        let client = Self::from_builder(Builder::from(config), Config::default());
+        match endpoint_override(config, "Kinesis") {
+            Some(endpoint) => Self { region: format!("{} at {endpoint}", client.region), ..client },
+            None => client,
+        }
     }
 
     /// A client like `client`: same region, credentials, endpoint, protocol, interceptors and HTTP client.
@@ -152,6 +157,17 @@ impl std::fmt::Display for AwsStreamClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Kinesis in {}", self.region)
     }
+}
+
+/// The endpoint of a service's clients, where it is not the service's own: what the SDK takes, which it does not tell.
+pub(crate) fn endpoint_override(config: &SdkConfig, service_id: &str) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id(service_id).env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok()?;
+    let of_the_service = if config.get_origin("endpoint_url").is_client_config() {
+        None
+    } else {
+        config.service_config().and_then(|service| service.load_config(key))
+    };
+    of_the_service.or_else(|| config.endpoint_url().map(str::to_owned))
 }
 
 /// Name or ARN, whichever the reference is; the service takes exactly one.

@@ -136,7 +136,9 @@ impl State {
             (Self::Running(call), Event::Failed) => (Self::Backoff(call), Action::AwaitRetry),
             (Self::Running(call), Event::Exhausted) => (Self::Parked(call), Action::Park),
             (Self::Running(call), Event::StopRequested) => (Self::Draining(call), Action::KeepWaiting),
-            (Self::Running(Call::ShardEnded) | Self::Draining(Call::ShardEnded), Event::LeaseLost) => (Self::AbandoningEnd, Action::KeepWaiting),
+            (Self::Running(Call::ShardEnded) | Self::Draining(Call::ShardEnded), Event::LeaseLost) => {
+                (Self::AbandoningEnd, Action::KeepWaiting)
+            }
             (Self::Running(_) | Self::Draining(_), Event::LeaseLost) => (Self::Abandoning { told: false }, Action::KeepWaiting),
 
             (Self::Draining(call), Event::Succeeded | Event::Failed | Event::Exhausted) => stop_after(call),

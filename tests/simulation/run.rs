@@ -176,12 +176,7 @@ impl Stage {
     }
 
     /// Waits for a state, and calls it a violation when it does not come in time.
-    async fn until(
-        &self,
-        bound: Duration,
-        reached: impl Fn(&History) -> bool,
-        missing: impl Fn(&History) -> String,
-    ) {
+    async fn until(&self, bound: Duration, reached: impl Fn(&History) -> bool, missing: impl Fn(&History) -> String) {
         let deadline = self.world.now() + bound;
         while !self.world.is_violated() && !self.world.look(&reached) {
             if self.world.now() >= deadline {
@@ -195,8 +190,7 @@ impl Stage {
 
     /// Leases are shared evenly, and stay where they are.
     async fn settle(&self) {
-        let even =
-            |history: &History| !liveness::is_uneven(history) && liveness::orphans(history, Duration::ZERO).is_empty();
+        let even = |history: &History| !liveness::is_uneven(history) && liveness::orphans(history, Duration::ZERO).is_empty();
         self.until(self.recovery() + Duration::from_secs(10), even, |history| {
             format!("leases are shared unevenly: {:?}", liveness::shares(history))
         })

@@ -100,7 +100,7 @@ fn record<'a>(reader: &mut Reader<'a>) -> Result<RecordFields<'a>, Stop> {
         members = left;
         let name = reader.text()?;
         match &*name {
-            b"SequenceNumber" => fields.set_sequence_number(text(&reader.text()?)?)?,
+            b"SequenceNumber" => fields.set_sequence_number(&reader.text()?)?,
             b"Data" => fields.data = Some(reader.string(BYTES, "a payload is not a byte string")?),
             b"PartitionKey" if reader.null()? => {}
             b"PartitionKey" => fields.partition_key = reader.text()?,

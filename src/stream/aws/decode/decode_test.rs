@@ -178,7 +178,6 @@ proptest! {
     fn pages_are_read_as_they_were_written(samples in samples(), cuts in prop::collection::vec(any::<usize>(), 0..20)) {
         for body in [in_json(&samples), in_cbor(&samples, false), in_cbor(&samples, true)] {
             assert_says(gather(&body, &cuts).expect("readable"), &samples);
-            assert_says(whole(&Bytes::from(body)).expect("readable"), &samples);
         }
     }
 
@@ -187,7 +186,6 @@ proptest! {
         for body in [in_json(&samples), in_cbor(&samples, false), in_cbor(&samples, true)] {
             let part = &body[..cut.index(body.len())];
             prop_assert_eq!(gather(part, &cuts).expect_err("incomplete"), Defect::What("it ends too early"));
-            prop_assert!(whole(&Bytes::copy_from_slice(part)).is_err());
         }
     }
 
@@ -211,7 +209,6 @@ proptest! {
             if let (Ok(at_once), Ok(in_frames)) = (at_once, in_frames) {
                 prop_assert_eq!(contents(at_once), contents(in_frames));
             }
-            drop(whole(&Bytes::from(body)));
         }
     }
 
@@ -219,14 +216,13 @@ proptest! {
     fn noise_is_refused(start in prop_oneof![Just(b'{'), Just(0xbf_u8), any::<u8>()], noise: Vec<u8>, cuts in prop::collection::vec(any::<usize>(), 0..4)) {
         let body = [&[start][..], &noise].concat();
         drop(gather(&body, &cuts));
-        drop(whole(&Bytes::from(body)));
     }
 }
 
 fn refused(body: &[u8]) -> String {
-    let by_frames = gather(body, &[1, 2, 3]).expect_err("unreadable").to_string();
-    assert_eq!(whole(&Bytes::copy_from_slice(body)).expect_err("unreadable").to_string(), by_frames);
-    by_frames
+    let at_once = gather(body, &[]).expect_err("unreadable").to_string();
+    assert_eq!(gather(body, &[1, 2, 3]).expect_err("unreadable").to_string(), at_once);
+    at_once
 }
 
 #[test]
@@ -286,7 +282,7 @@ fn endless_bodies_are_given_up() {
 fn arrival(moment: &[u8]) -> Option<Timestamp> {
     let mut body = b"\xa1\x67Records\x81\xa3\x6eSequenceNumber\x611\x64Data\x40\x78\x1bApproximateArrivalTimestamp".to_vec();
     body.extend_from_slice(moment);
-    whole(&body.into()).expect("readable").take_records()[0].approximate_arrival()
+    gather(&body, &[]).expect("readable").take_records()[0].approximate_arrival()
 }
 
 #[test]
@@ -320,8 +316,4 @@ fn payloads_share_blocks_and_a_kept_record_keeps_no_more_than_one() {
         let neighbours = records.windows(2).filter(|pair| gap(pair) == 1003).count();
         assert!((990..=997).contains(&neighbours), "{neighbours}");
     }
-    // What is there as a whole is not copied.
-    let body = Bytes::from(in_cbor(&samples, false));
-    let records = whole(&body).expect("readable").take_records();
-    assert!(records.iter().all(|record| body.as_ptr_range().contains(&record.data().as_ptr())));
 }

@@ -30,13 +30,9 @@ pub(in crate::stream::aws) struct Document {
 }
 
 impl Document {
-    pub(super) fn new(records: Records) -> Self {
-        Self { records, ..Self::default() }
-    }
-
     /// The records, once.
     pub(in crate::stream::aws) fn take_records(&mut self) -> Vec<Record> {
-        std::mem::take(&mut self.records).finish()
+        std::mem::take(&mut self.records).done
     }
 
     pub(in crate::stream::aws) fn take_child_shards(&mut self) -> Result<Vec<ChildShard>, Defect> {
@@ -89,8 +85,8 @@ impl RecordFields<'_> {
         Self { base64: true, ..Self::default() }
     }
 
-    pub(super) fn set_sequence_number(&mut self, text: &str) -> Result<(), Defect> {
-        self.sequence_number = Some(SequenceNumber::parse(text)?);
+    pub(super) fn set_sequence_number(&mut self, number: &[u8]) -> Result<(), Defect> {
+        self.sequence_number = Some(SequenceNumber::parse(text(number)?)?);
         Ok(())
     }
 
@@ -109,8 +105,6 @@ pub(super) struct Records {
     block: Vec<u8>,
     /// How much of the answer is still to come, where that is known: no block needs to be larger.
     pub(super) to_come: Option<usize>,
-    /// The answer, when it is a buffer that holds nothing else: then payloads are slices of it.
-    source: Option<Bytes>,
 }
 
 /// A record whose block is being filled.
@@ -139,11 +133,6 @@ impl Open {
 }
 
 impl Records {
-    /// Records that are slices of `source`.
-    pub(super) fn slices_of(source: Bytes) -> Self {
-        Self { source: Some(source), ..Self::default() }
-    }
-
     /// So many records are announced.
     pub(super) fn expect(&mut self, count: u64) {
         let most = limits::GET_RECORDS_MAX_RECORDS as usize;
@@ -156,12 +145,6 @@ impl Records {
         let key = fields.partition_key;
         let RecordFields { arrival, encryption, base64, .. } = fields;
         let mut open = Open { sequence_number, arrival, encryption, key_bytes: key.len(), data_bytes: data.len() };
-        if let (Some(source), false) = (&self.source, base64) {
-            let record = open.close(part_of(source, key), part_of(source, data))?;
-            self.done.push(record);
-            return Ok(());
-        }
-        std::str::from_utf8(&key).map_err(|_| Defect::What("a partition key is not UTF-8"))?;
         let room = if base64 { base64_simd::STANDARD.estimated_decoded_length(data.len()) } else { data.len() };
         self.make_room(key.len() + room)?;
         self.block.extend_from_slice(&key);
@@ -185,7 +168,8 @@ impl Records {
         Ok(())
     }
 
-    fn close_block(&mut self) -> Result<(), Defect> {
+    /// Makes records of what is in the block.
+    pub(super) fn close_block(&mut self) -> Result<(), Defect> {
         let block = Bytes::from(std::mem::take(&mut self.block));
         self.done.reserve(self.open.len());
         let mut at = 0;
@@ -196,19 +180,6 @@ impl Records {
             self.done.push(open.close(key, data)?);
         }
         Ok(())
-    }
-
-    fn finish(mut self) -> Vec<Record> {
-        self.close_block().expect("keys were looked at before they were taken");
-        self.done
-    }
-}
-
-/// A slice of the source, or what had to be put together in memory of its own.
-fn part_of(source: &Bytes, part: Cow<'_, [u8]>) -> Bytes {
-    match part {
-        Cow::Borrowed(part) => source.slice_ref(part),
-        Cow::Owned(part) => part.into(),
     }
 }
 

@@ -6,12 +6,13 @@
 //! ```
 //! Format: <https://smithy.io/2.0/aws/amazon-eventstream.html>.
 //!
-//! A message is put together in a buffer of its size. Payloads of CBOR are slices of it; those of JSON are decoded into
-//! blocks, and the buffer is dropped.
+//! Payloads are decoded as their bytes come, and the checksum is taken of them on the way. A message is handed out when
+//! the checksum is right, and not before.
 
 use bytes::{Buf, Bytes};
+use crc32fast::Hasher;
 
-use super::{Defect, Document, MAX_BODY_BYTES, whole};
+use super::{Defect, Document, Gatherer, MAX_BODY_BYTES};
 
 const PRELUDE_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 4;
@@ -21,10 +22,41 @@ const MAX_HEADER_BYTES: usize = 128 * 1024;
 /// Cuts a stream of bytes into messages.
 #[derive(Debug, Default)]
 pub(in crate::stream::aws) struct Messages {
-    prelude: Vec<u8>,
-    /// Of a message whose length is known.
-    message: Vec<u8>,
-    total: usize,
+    /// What is there of the part that has to be complete before it is looked at.
+    part: Vec<u8>,
+    place: Place,
+}
+
+/// Which part of a message comes next.
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Prelude,
+    Headers {
+        headers_bytes: usize,
+        payload_bytes: usize,
+    },
+    Payload(Box<Open>),
+    Checksum(Box<Open>),
+}
+
+/// A message whose headers have been read.
+#[derive(Debug)]
+struct Open {
+    kind: Kind,
+    /// What the payload says so far; nothing where that does not matter.
+    payload: Option<Gatherer>,
+    /// Bytes of the payload still to come.
+    to_come: usize,
+    checksum: Hasher,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Records,
+    Other,
+    Exception { code: String },
+    Error { code: String, text: String },
 }
 
 /// What a message says.
@@ -41,70 +73,107 @@ pub(in crate::stream::aws) enum Message {
 impl Messages {
     /// Takes bytes from `frame` until a message is complete; `None` when all are taken and it is not.
     pub(in crate::stream::aws) fn next(&mut self, frame: &mut Bytes) -> Result<Option<Message>, Defect> {
-        if self.total == 0 {
-            move_up_to(PRELUDE_BYTES, frame, &mut self.prelude);
-            if self.prelude.len() < PRELUDE_BYTES {
-                return Ok(None);
+        loop {
+            self.place = match std::mem::take(&mut self.place) {
+                Place::Prelude => {
+                    if !self.fill(PRELUDE_BYTES, frame) {
+                        return Ok(None);
+                    }
+                    check_prelude(&self.part)?
+                }
+                Place::Headers { headers_bytes, payload_bytes } => {
+                    if !self.fill(PRELUDE_BYTES + headers_bytes, frame) {
+                        self.place = Place::Headers { headers_bytes, payload_bytes };
+                        return Ok(None);
+                    }
+                    let mut checksum = Hasher::new();
+                    checksum.update(&self.part);
+                    let kind = Headers::read(&self.part[PRELUDE_BYTES..])?.kind()?;
+                    self.part.clear();
+                    let is_read = matches!(kind, Kind::Records | Kind::Exception { .. });
+                    let payload = is_read.then(|| Gatherer::new(Some(payload_bytes)));
+                    Place::Payload(Box::new(Open { kind, payload, to_come: payload_bytes, checksum }))
+                }
+                Place::Payload(mut open) => {
+                    open.take(&frame.split_to(frame.len().min(open.to_come)))?;
+                    if open.to_come > 0 {
+                        self.place = Place::Payload(open);
+                        return Ok(None);
+                    }
+                    Place::Checksum(open)
+                }
+                Place::Checksum(open) => {
+                    if !self.fill(CHECKSUM_BYTES, frame) {
+                        self.place = Place::Checksum(open);
+                        return Ok(None);
+                    }
+                    let checksum = self.part.as_slice().get_u32();
+                    self.part.clear();
+                    return open.close(checksum).map(Some);
+                }
             }
-            self.total = check_prelude(&self.prelude)?;
-            self.message = Vec::with_capacity(self.total);
-            self.message.append(&mut self.prelude);
         }
-        move_up_to(self.total, frame, &mut self.message);
-        if self.message.len() < self.total {
-            return Ok(None);
-        }
-        self.total = 0;
-        read(std::mem::take(&mut self.message).into()).map(Some)
     }
 
     /// Whether the stream may end here.
     pub(in crate::stream::aws) fn is_between_messages(&self) -> bool {
-        self.total == 0 && self.prelude.is_empty()
+        matches!(self.place, Place::Prelude) && self.part.is_empty()
+    }
+
+    /// Moves bytes into the part, and says whether it is complete.
+    fn fill(&mut self, length: usize, frame: &mut Bytes) -> bool {
+        let count = frame.len().min(length.saturating_sub(self.part.len()));
+        self.part.extend_from_slice(&frame[..count]);
+        frame.advance(count);
+        self.part.len() >= length
     }
 }
 
-fn move_up_to(length: usize, frame: &mut Bytes, buffer: &mut Vec<u8>) {
-    let count = frame.len().min(length.saturating_sub(buffer.len()));
-    buffer.extend_from_slice(&frame[..count]);
-    frame.advance(count);
-}
-
-/// The length of the message.
-fn check_prelude(prelude: &[u8]) -> Result<usize, Defect> {
+fn check_prelude(prelude: &[u8]) -> Result<Place, Defect> {
     let mut fields = prelude;
-    let (total, headers) = (fields.get_u32() as usize, fields.get_u32() as usize);
+    let (total, headers_bytes) = (fields.get_u32() as usize, fields.get_u32() as usize);
     if crc32fast::hash(&prelude[..8]) != fields.get_u32() {
         return Err(Defect::What("the checksum of an event's length is wrong"));
     }
-    if total > MAX_BODY_BYTES || headers > MAX_HEADER_BYTES || total < PRELUDE_BYTES + headers + CHECKSUM_BYTES {
-        return Err(Defect::What("an event has an impossible length"));
+    let payload_bytes = total.checked_sub(PRELUDE_BYTES + CHECKSUM_BYTES).and_then(|bytes| bytes.checked_sub(headers_bytes));
+    match payload_bytes {
+        Some(payload_bytes) if total <= MAX_BODY_BYTES && headers_bytes <= MAX_HEADER_BYTES => {
+            Ok(Place::Headers { headers_bytes, payload_bytes })
+        }
+        Some(_) | None => Err(Defect::What("an event has an impossible length")),
     }
-    Ok(total)
 }
 
-fn read(mut message: Bytes) -> Result<Message, Defect> {
-    let mut checksum = message.split_off(message.len() - CHECKSUM_BYTES);
-    if crc32fast::hash(&message) != checksum.get_u32() {
-        return Err(Defect::What("the checksum of an event is wrong"));
+impl Open {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Defect> {
+        self.to_come -= bytes.len();
+        self.checksum.update(bytes);
+        let Some(payload) = &mut self.payload else { return Ok(()) };
+        match (payload.take(bytes), &self.kind) {
+            (Ok(()), _) => Ok(()),
+            // The name of an error is in the headers; a text that cannot be read is no reason to lose that.
+            (Err(_), Kind::Exception { .. }) => {
+                self.payload = None;
+                Ok(())
+            }
+            (Err(defect), _) => Err(defect),
+        }
     }
-    let headers_len = (&message[4..8]).get_u32() as usize;
-    message.advance(PRELUDE_BYTES);
-    let headers = Headers::read(message.split_to(headers_len))?;
-    let payload = message;
-    match headers.message_type.as_deref() {
-        Some("event") if headers.event_type.as_deref() == Some("SubscribeToShardEvent") => whole(&payload).map(Message::Records),
-        Some("event") => Ok(Message::Other),
-        Some("exception") => {
-            // Its name is in the header; a text that cannot be read is no reason to lose that.
-            let document = whole(&payload).unwrap_or_default();
-            let code = headers.exception_type.or(document.error_code).unwrap_or_default();
-            Ok(Message::Exception { code, text: document.error_message.unwrap_or_default() })
+
+    fn close(self, checksum: u32) -> Result<Message, Defect> {
+        if self.checksum.finalize() != checksum {
+            return Err(Defect::What("the checksum of an event is wrong"));
         }
-        Some("error") => {
-            Ok(Message::Exception { code: headers.error_code.unwrap_or_default(), text: headers.error_message.unwrap_or_default() })
+        let document = self.payload.map(Gatherer::finish);
+        match self.kind {
+            Kind::Records => document.unwrap_or_else(|| Ok(Document::default())).map(Message::Records),
+            Kind::Other => Ok(Message::Other),
+            Kind::Exception { code } => {
+                let text = document.and_then(Result::ok).and_then(|document| document.error_message);
+                Ok(Message::Exception { code, text: text.unwrap_or_default() })
+            }
+            Kind::Error { code, text } => Ok(Message::Exception { code, text }),
         }
-        Some(_) | None => Err(Defect::What("an event has no known type")),
     }
 }
 
@@ -118,30 +187,28 @@ struct Headers {
 }
 
 impl Headers {
-    fn read(mut rest: Bytes) -> Result<Self, Defect> {
+    fn read(mut rest: &[u8]) -> Result<Self, Defect> {
         let mut headers = Self::default();
-        while rest.has_remaining() {
-            let name_len = usize::from(take(&mut rest, 1)?.get_u8());
+        while !rest.is_empty() {
+            let name_len = usize::from(take(&mut rest, 1)?[0]);
             let name = take(&mut rest, name_len)?;
-            let kind = take(&mut rest, 1)?.get_u8();
-            let value = match kind {
+            let kind = take(&mut rest, 1)?[0];
+            let value_len = match kind {
                 // True and false.
-                0 | 1 => Bytes::new(),
-                2 => take(&mut rest, 1)?,
-                3 => take(&mut rest, 2)?,
-                4 => take(&mut rest, 4)?,
+                0 | 1 => 0,
+                2 => 1,
+                3 => 2,
+                4 => 4,
                 // A long and a moment.
-                5 | 8 => take(&mut rest, 8)?,
+                5 | 8 => 8,
                 // Bytes and a text.
-                6 | 7 => {
-                    let value_len = usize::from(take(&mut rest, 2)?.get_u16());
-                    take(&mut rest, value_len)?
-                }
+                6 | 7 => usize::from(take(&mut rest, 2)?.get_u16()),
                 // A UUID.
-                9 => take(&mut rest, 16)?,
+                9 => 16,
                 _ => return Err(Defect::What("a header of an event has an unknown kind")),
             };
-            let header = match &*name {
+            let value = take(&mut rest, value_len)?;
+            let header = match name {
                 b":message-type" => &mut headers.message_type,
                 b":event-type" => &mut headers.event_type,
                 b":exception-type" => &mut headers.exception_type,
@@ -149,17 +216,24 @@ impl Headers {
                 b":error-message" => &mut headers.error_message,
                 _ => continue,
             };
-            *header = Some(super::document::text(&value)?.to_owned());
+            *header = Some(super::document::text(value)?.to_owned());
         }
         Ok(headers)
     }
+
+    fn kind(self) -> Result<Kind, Defect> {
+        match self.message_type.as_deref() {
+            Some("event") if self.event_type.as_deref() == Some("SubscribeToShardEvent") => Ok(Kind::Records),
+            Some("event") => Ok(Kind::Other),
+            Some("exception") => Ok(Kind::Exception { code: self.exception_type.unwrap_or_default() }),
+            Some("error") => Ok(Kind::Error { code: self.error_code.unwrap_or_default(), text: self.error_message.unwrap_or_default() }),
+            Some(_) | None => Err(Defect::What("an event has no known type")),
+        }
+    }
 }
 
-fn take(rest: &mut Bytes, count: usize) -> Result<Bytes, Defect> {
-    if rest.len() < count {
-        return Err(Defect::What("a header of an event is cut off"));
-    }
-    Ok(rest.split_to(count))
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], Defect> {
+    rest.split_off(..count).ok_or(Defect::What("a header of an event is cut off"))
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn record<'a>(scanner: &mut Scanner<'a>) -> Result<RecordFields<'a>, Stop> {
         first = false;
         let name = scanner.name()?;
         match &*name {
-            b"SequenceNumber" => fields.set_sequence_number(text(&scanner.string()?)?)?,
+            b"SequenceNumber" => fields.set_sequence_number(&scanner.string()?)?,
             b"Data" => fields.data = Some(scanner.string()?),
             b"PartitionKey" if scanner.null()? => {}
             b"PartitionKey" => fields.partition_key = scanner.string()?,

@@ -5,8 +5,7 @@
 //!                        (bytes of a record that a frame ends in are kept until the next)
 //! ```
 //! Frames are read while they are in the processor's cache: their payloads and keys move into blocks that hold nothing
-//! else, and the frame is free again. Nothing is allocated for a single record. See
-//! [decision 0012](https://github.com/shardkeeper/shardkeeper/blob/main/docs/decisions/0012-answers-are-decoded-here.md).
+//! else, and the frame is free again. Nothing is allocated for a single record. Why so: `docs/decisions/0012`.
 //!
 //! Lengths are checked against what is there, nesting is bounded, unknown members are passed over, and whatever cannot
 //! be read is a [`Defect`].
@@ -16,15 +15,12 @@ mod document;
 pub(super) mod event;
 mod json;
 
-use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
-use bytes::Bytes;
-
 pub(super) use self::document::Document;
-use self::document::Records;
 use crate::{
     error::{Error, ErrorKind},
     types::InvalidText,
 };
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
 /// Longest body or event: 10 MiB of records are 14 MiB in base64, and all else that is sent with them is less.
 const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
@@ -162,21 +158,9 @@ impl Gatherer {
         if used < self.carry.len() || !self.place.is_end() {
             return Err(Defect::What("it ends too early"));
         }
+        self.document.records.close_block()?;
         Ok(self.document)
     }
-}
-
-/// Reads a document that is there as a whole. Where it has payloads as bytes, the records are slices of it.
-fn whole(source: &Bytes) -> Result<Document, Defect> {
-    let mut records = Records::slices_of(source.clone());
-    records.to_come = Some(source.len());
-    let mut document = Document::new(records);
-    let mut place = Place::Unknown;
-    let used = place.advance(source, &mut document)?;
-    if used < source.len() || !place.is_end() {
-        return Err(Defect::What("it ends too early"));
-    }
-    Ok(document)
 }
 
 /// Why a body cannot be read.

@@ -24,6 +24,7 @@ use super::{
         event::{Message, Messages},
     },
     error::Call,
+    http::HttpClients,
     tap::plain,
 };
 use crate::{
@@ -38,6 +39,8 @@ const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(10);
 /// The connections that subscriptions have.
 pub(super) struct Connections {
     config: Config,
+    /// Clients with windows and pings of ours; `None` where the configuration brings a client, or the SDK's has to do.
+    http: Option<HttpClients>,
     per_connection: usize,
     open: Mutex<Vec<Arc<Connection>>>,
 }
@@ -50,8 +53,10 @@ pub(super) struct Connection {
 }
 
 impl Connections {
-    pub(super) fn new(config: Config, per_connection: usize) -> Self {
-        Self { config, per_connection: per_connection.max(1), open: Mutex::default() }
+    pub(super) fn new(config: Config, connect_timeout: Duration, per_connection: usize) -> Self {
+        let per_connection = per_connection.max(1);
+        let http = if config.http_client().is_none() { HttpClients::new(connect_timeout, per_connection) } else { None };
+        Self { config, http, per_connection, open: Mutex::default() }
     }
 
     /// A connection with room for one more subscription, which has it for as long as it keeps the `Arc`.
@@ -63,8 +68,12 @@ impl Connections {
         if let Some(connection) = open.iter().find(|connection| Arc::strong_count(connection) <= self.per_connection) {
             return Arc::clone(connection);
         }
-        // Each client made from a configuration without an HTTP client makes one for itself.
-        let connection = Arc::new(Connection { client: Client::from_conf(self.config.clone()), suspect: AtomicBool::new(false) });
+        let config = match &self.http {
+            Some(http) => self.config.to_builder().http_client(http.connect()).build(),
+            // Each client made from a configuration without an HTTP client makes one for itself.
+            None => self.config.clone(),
+        };
+        let connection = Arc::new(Connection { client: Client::from_conf(config), suspect: AtomicBool::new(false) });
         open.push(Arc::clone(&connection));
         connection
     }
@@ -215,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_connection_takes_so_many_subscriptions_and_a_suspect_one_no_more() {
-        let connections = Connections::new(config(), 2);
+        let connections = Connections::new(config(), Duration::from_secs(3), 2);
         let (a, b, c) = (connections.get(), connections.get(), connections.get());
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
         drop(b);

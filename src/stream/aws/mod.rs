@@ -10,6 +10,7 @@ mod convert;
 mod decode;
 mod error;
 mod fan_out;
+mod http;
 mod records;
 mod tap;
 
@@ -134,7 +135,7 @@ impl AwsStreamClient {
             )
             .build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
-        let subscriptions = Arc::new(Connections::new(sdk_config.clone(), config.subscriptions_per_connection));
+        let subscriptions = Arc::new(Connections::new(sdk_config.clone(), config.connect_timeout, config.subscriptions_per_connection));
         Self { client: Client::from_conf(sdk_config), subscriptions, region, config, dialect: Arc::default() }
     }
 

@@ -189,7 +189,7 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
     }
 
     /// Writes what is acknowledged, unless a two-phase checkpoint is between its halves: then a worker waits, too.
-    async fn automatic_checkpoint(&self) -> Result<(), BoxError> {
+    async fn automatic_checkpoint(&mut self) -> Result<(), BoxError> {
         if self.automatic {
             self.checkpointer.write_acknowledged().await?;
         }

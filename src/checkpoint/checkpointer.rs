@@ -178,17 +178,20 @@ impl Checkpointer {
 
     /// Writes what is acknowledged and not yet durable. Returns whether there was anything.
     pub(crate) async fn write_acknowledged(&self) -> Result<bool> {
+        let _one_at_a_time = self.inner.writing.lock().await;
+        // Asked when it is this write's turn: a two-phase checkpoint that has begun by then must not lose its first half.
         match self.progress(|p| p.due()) {
-            Some(checkpoint) => self.write(checkpoint, |durable| durable < checkpoint).await.map(|()| true),
+            Some(checkpoint) => self.write_in_turn(checkpoint).await.map(|()| true),
             None => Ok(false),
         }
     }
 
     async fn write(&self, checkpoint: Checkpoint, still_needed: impl FnOnce(Checkpoint) -> bool + Send) -> Result<()> {
         let _one_at_a_time = self.inner.writing.lock().await;
-        if !still_needed(self.durable()) {
-            return Ok(());
-        }
+        if still_needed(self.durable()) { self.write_in_turn(checkpoint).await } else { Ok(()) }
+    }
+
+    async fn write_in_turn(&self, checkpoint: Checkpoint) -> Result<()> {
         match &self.inner.target {
             Target::Lease(handle) => handle.upgrade()?.checkpoint(checkpoint).await?,
             #[cfg(feature = "test-util")]
@@ -309,6 +312,25 @@ mod tests {
         assert!(!checkpointer.write_acknowledged().await.expect("nothing due"));
         drop(prepared);
         assert!(checkpointer.write_acknowledged().await.expect("due"));
+        assert_eq!(log.all(), [at(9).into()]);
+    }
+
+    #[tokio::test]
+    async fn an_automatic_checkpoint_whose_turn_comes_after_a_prepare_began_leaves_it_alone() {
+        let (checkpointer, log) = delivered(9);
+        checkpointer.acknowledge(at(9));
+        let turn = checkpointer.inner.writing.lock().await;
+        let automatic = checkpointer.write_acknowledged();
+        tokio::pin!(automatic);
+        assert!(futures::poll!(&mut automatic).is_pending());
+        let prepared = checkpointer.prepare_checkpoint(None);
+        tokio::pin!(prepared);
+        assert!(futures::poll!(&mut prepared).is_pending());
+        drop(turn);
+        assert!(!automatic.await.expect("nothing due"), "the first half would be wiped");
+        let prepared = prepared.await.expect("delivered");
+        assert_eq!((log.all().len(), log.all_prepared().len()), (0, 1));
+        prepared.commit().await.expect("nothing stands against it");
         assert_eq!(log.all(), [at(9).into()]);
     }
 

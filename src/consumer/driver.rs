@@ -20,7 +20,7 @@ use crate::{
         BoxError, InitializationInput, LeaseLostInput, ProcessRecordsInput, RecordProcessor, ShardEndedInput, ShutdownRequestedInput,
     },
     retrieval::{
-        Batch, Delivery, Gauge, RecordSource, Unpacking, UnpackingOfShard, Unreadable,
+        Batch, Delivery, Gauge, RecordSource, Unpacking, UnpackingOfShard,
         fan_out::{FanOutSource, Subscriber},
         kpl::Deaggregator,
         polling::{Cursor, PollingSource, ShardReader},
@@ -30,13 +30,15 @@ use crate::{
     types::{Checkpoint, ChildShard},
 };
 
+/// Time between looks at a lease that does not say where to begin.
+const ROW_POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// Waits between attempts to write the end of a shard.
 const END_RETRY: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_millis(100), max_delay: Duration::from_secs(5) };
 
 /// Consumes a shard for as long as its lease is held: from its checkpoint to its end, or until the lease is to move,
 /// or is lost. Says in `status` what it is doing.
 pub(crate) async fn run_shard(context: StreamContext, held: HeldLease, status: StatusCell) -> ShardOutcome {
-    let span = tracing::info_span!("shard", stream = %context.stream, shard_id = %held.lease.shard_id, worker = %context.worker);
+    let span = tracing::info_span!("shard", stream = %context.stream, shard_id = %held.lease.shard_id, worker_id = %context.worker);
     Driver::new(context, held, status).run().instrument(span).await
 }
 
@@ -64,7 +66,7 @@ impl Driver {
         let HeldLease { lease, handle } = held;
         let checkpointer = Checkpointer::new(&handle, lease.checkpoint);
         let gauge = Gauge::default();
-        status.attach(&checkpointer, &gauge);
+        status.attach(&checkpointer, &gauge, context.config.handler_timeout);
         Self {
             flow: Flow::new(handle, status, &context.config),
             context,
@@ -96,8 +98,7 @@ impl Driver {
                 Action::Surrender => self.surrender().await,
                 Action::WriteEnd => self.write_end().await,
                 Action::CallLeaseLost => self.lease_lost().await,
-                // Calls see to this themselves; after one that has just returned, there is nothing left to wait for.
-                Action::KeepWaiting => Event::DeadlinePassed,
+                Action::KeepWaiting => unreachable!("what interrupts a call is noted while it runs, and never returned as its outcome"),
                 Action::Finish(ending) => return self.finish(ending),
             };
             let step = self.flow.state.on(event);
@@ -131,9 +132,7 @@ impl Driver {
         }
         match outcome {
             None => {
-                tracing::warn!(call = call.name(), "user code did not return in time and was dropped");
-                self.last_error = "did not return in time and was dropped".to_owned();
-                self.flow.status.set_failure(Some(self.trouble(call)));
+                self.dropped(call);
                 Event::DeadlinePassed
             }
             Some(Ok(())) => {
@@ -159,7 +158,8 @@ impl Driver {
     async fn initialize(&mut self) -> Option<Result<(), BoxError>> {
         self.flow.status.enter(ShardPhase::Initializing);
         if self.flow.source.is_none() {
-            self.flow.source = Some(self.open());
+            // A lease that does not say where to begin is reported, and looked at again, where it is read.
+            self.flow.source = self.open().ok();
         }
         if self.processor.is_none() {
             match create(&*self.context.factory) {
@@ -185,17 +185,17 @@ impl Driver {
     }
 
     /// Begins to fetch, so that the first batch is there when the processor is ready.
-    fn open(&self) -> Box<dyn RecordSource> {
-        let cursor = match Cursor::starting_at(&self.lease, self.context.clock.now()) {
-            Ok(cursor) => cursor,
-            Err(error) => return Box::new(Unreadable::new(error)),
-        };
+    ///
+    /// # Errors
+    /// `InvalidData` when the lease does not say where.
+    fn open(&self) -> Result<Box<dyn RecordSource>> {
+        let cursor = Cursor::starting_at(&self.lease, self.context.clock.now())?;
         let StreamContext { client, stream, polling, registration, fan_out, unpacking, budget, random, spawner, .. } = self.context.clone();
         let Unpacking { policy, quarantine } = unpacking;
         let deaggregator = Deaggregator::new(policy, self.lease.hash_key_range).resuming_after(cursor.processed());
         let unpacking = UnpackingOfShard { deaggregator, quarantine };
         let (shard_id, budget, gauge) = (self.lease.shard_id.clone(), budget.shard(), self.gauge.clone());
-        match registration {
+        Ok(match registration {
             None => {
                 let reader = ShardReader { client, stream, shard_id, config: polling, budget, unpacking, random, gauge, spawner };
                 Box::new(PollingSource::start(reader, cursor))
@@ -205,7 +205,33 @@ impl Driver {
                 let subscriber = Subscriber { client, registration, stream, shard_id, config, budget, unpacking, random, gauge, spawner };
                 Box::new(FanOutSource::start(subscriber, cursor))
             }
+        })
+    }
+
+    /// Sees to it that there is a source: a lease that does not say where to begin is looked at again now and then, since
+    /// somebody may mend its row.
+    async fn opened(&mut self) -> Result<(), Event> {
+        while self.flow.source.is_none() {
+            let error = match self.open() {
+                Ok(source) => {
+                    self.flow.source = Some(source);
+                    break;
+                }
+                Err(error) => error,
+            };
+            self.gauge.failed(format!("{error:#}"));
+            if self.failure.is_none() {
+                tracing::error!(%error, "the shard cannot be read, its lease is looked at again");
+                self.fail(error);
+            }
+            self.flow.race(tokio::time::sleep(ROW_POLL_INTERVAL)).await?;
+            let handle = self.flow.handle.clone();
+            match self.flow.race(handle.reread()).await? {
+                Ok(row) => self.lease = row,
+                Err(error) => tracing::warn!(%error, "cannot look at the lease again"),
+            }
         }
+        Ok(())
     }
 
     async fn process(&mut self) -> Option<Result<(), BoxError>> {
@@ -280,6 +306,24 @@ impl Driver {
         format!("at checkpoint {}: {}{batch} failed {times}: {}", self.checkpointer.acknowledged(), call.name(), self.last_error)
     }
 
+    /// A call did not return in time and was dropped.
+    fn dropped(&mut self, call: Call) {
+        tracing::warn!(call = call.name(), "user code did not return in time and was dropped");
+        let limit = self.context.config.handler_timeout.filter(|_| self.flow.overran);
+        match (limit, self.flow.state) {
+            (Some(limit), State::Running(_) | State::Draining(_)) => {
+                self.flow.status.call_failed();
+                self.last_error = format!("took longer than consumer.handler_timeout ({limit:?}) and did not return when it was told to");
+                tracing::error!(call = call.name(), ?limit, "user code hangs: the shard is given up");
+                self.fail(Error::new(ErrorKind::Processor, format!("given up {}", self.trouble(call))));
+            }
+            _ => {
+                self.last_error = "did not return in time and was dropped".to_owned();
+                self.flow.status.set_failure(Some(self.trouble(call)));
+            }
+        }
+    }
+
     fn fail(&mut self, error: Error) {
         self.flow.status.set_failure(Some(format!("{error:#}")));
         self.failure = Some(error);
@@ -296,6 +340,9 @@ impl Driver {
 
     async fn fetch(&mut self) -> Event {
         self.flow.status.enter(ShardPhase::Reading);
+        if let Err(event) = self.opened().await {
+            return event;
+        }
         loop {
             let delivery = match self.flow.next().await {
                 Ok(delivery) => delivery,

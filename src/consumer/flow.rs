@@ -26,6 +26,9 @@ pub(super) struct Flow {
     pub(super) source: Option<Box<dyn RecordSource>>,
     drain_timeout: Duration,
     lease_lost_timeout: Duration,
+    handler_timeout: Option<Duration>,
+    /// Whether the last call was dropped because it took too long by itself.
+    pub(super) overran: bool,
     /// Of the drain, or of a call whose lease is lost.
     deadline: Option<Instant>,
     stopping: bool,
@@ -41,6 +44,8 @@ impl Flow {
             source: None,
             drain_timeout: config.drain_timeout,
             lease_lost_timeout: config.lease_lost_timeout,
+            handler_timeout: config.handler_timeout,
+            overran: false,
             deadline: None,
             stopping: false,
             lost: false,
@@ -111,9 +116,13 @@ impl Flow {
     }
 
     /// Lets a call run to its end. Meanwhile a stop request and the loss of the lease are noted and start deadlines;
-    /// `cancelled` fires when the lease is lost or in doubt. `None` when a deadline passed: then the call is dropped.
+    /// `cancelled` fires when the lease is lost or in doubt, or the call takes longer than it may. `None` when a deadline
+    /// passed: then the call is dropped.
     pub(super) async fn watch<T>(&mut self, cancelled: &CancellationToken, call: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(call);
+        let mut limit = self.handler_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let mut told = false;
+        self.overran = false;
         loop {
             tokio::select! {
                 biased;
@@ -129,6 +138,16 @@ impl Flow {
                     self.note(event);
                 }
                 () = until(self.deadline) => return None,
+                () = until(limit) => {
+                    if told {
+                        self.overran = true;
+                        return None;
+                    }
+                    tracing::warn!(limit = ?self.handler_timeout, grace = ?self.lease_lost_timeout, "user code takes longer than it may; it is told to stop");
+                    told = true;
+                    cancelled.cancel();
+                    limit = Instant::now().checked_add(self.lease_lost_timeout);
+                }
             }
         }
     }

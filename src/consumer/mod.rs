@@ -47,6 +47,12 @@ pub struct Config {
     /// How long a call of user code may run on after its lease was lost, and how long `lease_lost` may take; default
     /// 10 s. Then the call is dropped. Until then this worker does not take the shard again.
     pub lease_lost_timeout: Duration,
+    /// How long a call of user code (`initialize`, `process_records`, `shard_ended`) may take; none by default. A call
+    /// that takes longer is told by its `cancelled` token and shown in the status; when it has not returned after
+    /// `lease_lost_timeout` more, it is dropped, the lease is released from its last checkpoint, and the shard is reported
+    /// as failed. A call that blocks its thread cannot be dropped: its lease is kept, since two would else work on the
+    /// shard, until it returns.
+    pub handler_timeout: Option<Duration>,
     /// How often a child shard looks whether its parents have ended, when no signal comes; default 2 s.
     pub parent_poll_interval: Duration,
 }
@@ -62,6 +68,7 @@ impl Default for Config {
             },
             drain_timeout: Duration::from_secs(30),
             lease_lost_timeout: Duration::from_secs(10),
+            handler_timeout: None,
             parent_poll_interval: Duration::from_secs(2),
         }
     }
@@ -92,6 +99,7 @@ impl Config {
                 self.processor_retry.max_delay, self.processor_retry.min_delay
             ));
         }
+        check_span("handler_timeout", self.handler_timeout.unwrap_or(DAY), Duration::from_nanos(1)..=DAY)?;
         check_span("parent_poll_interval", self.parent_poll_interval, Duration::from_millis(1)..=DAY)
     }
 }
@@ -127,6 +135,6 @@ pub(crate) enum ShardOutcome {
     /// Another worker has it.
     Lost,
     /// User code failed for good, or the shard could not be read: the lease was kept until the worker was told to stop,
-    /// and then surrendered with the last checkpoint.
+    /// and then surrendered with the last checkpoint. Or a call took longer than it may, and the lease was released.
     Failed(Error),
 }

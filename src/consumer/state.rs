@@ -8,6 +8,7 @@
 //!                                                                  │ end of shard
 //!                                                                  └──▶ Gate(ShardEnded) ─▶ Running(ShardEnded) ─▶ WritingEnd ─▶ Done
 //!
+//! takes too long:  Running ─▶ Surrendering ─▶ Losing ─▶ Done                  (where calls have a time limit)
 //! stop requested:  Running(call) ─▶ Draining(call) ─▶ ShutdownGate ─▶ ShuttingDown ─▶ Surrendering ─▶ Done
 //!                  elsewhere ───────────────────────▶ ShutdownGate ...         (nothing called yet: Surrendering at once)
 //! lease lost:      Running, Draining ─▶ Abandoning ─▶ Losing ─▶ Done
@@ -83,7 +84,7 @@ pub(super) enum Event {
     BatchReady,
     EndOfShard,
     StopRequested,
-    /// The time for draining, or for a call whose lease is lost, is over.
+    /// The time for draining, for a call, or for one whose lease is lost, is over.
     DeadlinePassed,
     LeaseLost,
     /// The end of the shard, or the last checkpoint, is written.
@@ -142,7 +143,7 @@ impl State {
             (Self::Running(_) | Self::Draining(_), Event::LeaseLost) => (Self::Abandoning { told: false }, Action::KeepWaiting),
 
             (Self::Draining(call), Event::Succeeded | Event::Failed | Event::Exhausted) => stop_after(call),
-            (Self::Draining(_) | Self::ShutdownGate, Event::DeadlinePassed) => surrender(false),
+            (Self::Running(_) | Self::Draining(_) | Self::ShutdownGate, Event::DeadlinePassed) => surrender(false),
 
             (Self::Backoff(call), Event::RetryDue) => gate(call, true),
             (Self::Backoff(call) | Self::Parked(call), Event::StopRequested) => stop_after(call),

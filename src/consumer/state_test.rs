@@ -114,6 +114,7 @@ fn every_state_answers_every_event_as_the_table_says() {
                 (E::Failed, (S::Backoff(call), A::AwaitRetry)),
                 (E::Exhausted, (S::Parked(call), A::Park)),
                 (E::StopRequested, (S::Draining(call), A::KeepWaiting)),
+                (E::DeadlinePassed, untold),
                 (E::LeaseLost, (abandoning, A::KeepWaiting)),
             ],
         ));

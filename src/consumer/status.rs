@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -111,6 +112,8 @@ pub struct ShardStatus {
     pub why: String,
     /// Since when, by the worker's clock.
     pub since: Timestamp,
+    /// Whether a call of user code has taken longer than `consumer.handler_timeout`.
+    pub overdue: bool,
     /// The last checkpoint known to be durable, in the text form of the lease table.
     pub checkpoint: String,
     /// How far reading is behind the tip; `None` before the first answer.
@@ -121,6 +124,8 @@ pub struct ShardStatus {
     pub failed_calls: u64,
     /// Reads that were throttled.
     pub throttled_calls: u64,
+    /// How often reading panicked, in a stream client or in this library, and was begun anew.
+    pub interrupted_reads: u64,
     /// What became of the records that were fetched, aggregated or plain: `received` counts both.
     pub kpl: KplCounts,
     /// Why the shard stopped, cannot be read, or is being retried: what the report of `run()` says if the worker is told
@@ -152,6 +157,33 @@ struct Cell {
     records: u64,
     failed_calls: u64,
     failure: Option<String>,
+    /// How long a call of user code may take.
+    handler_timeout: Option<Duration>,
+    /// The lease was lost, and won back before the call under way has ended.
+    won_back: bool,
+}
+
+impl Cell {
+    /// How long the call under way has taken, if that is longer than it may.
+    fn overdue(&self, now: Timestamp) -> Option<Duration> {
+        let taken = match self.phase {
+            ShardPhase::Initializing | ShardPhase::Processing { .. } => now.since(self.since),
+            _ => return None,
+        };
+        (taken > self.handler_timeout?).then_some(taken)
+    }
+
+    fn why(&self, phase: &ShardPhase, now: Timestamp) -> String {
+        let mut why = phase.to_string();
+        if let Some(taken) = self.overdue(now) {
+            let limit = self.handler_timeout.unwrap_or_default();
+            why += &format!(", for {taken:?} now; it may take {limit:?} and was told to stop");
+        }
+        if self.won_back {
+            why += "; the lease was lost and won back, and waits for this to end";
+        }
+        why
+    }
 }
 
 impl StatusCell {
@@ -165,12 +197,15 @@ impl StatusCell {
             records: 0,
             failed_calls: 0,
             failure: None,
+            handler_timeout: None,
+            won_back: false,
         });
         Self(Arc::new(Inner { stream: stream.to_string(), lease_key: lease.key.clone(), shard_id: lease.shard_id.clone(), clock, state }))
     }
 
     /// A look at it.
     pub(crate) fn snapshot(&self) -> ShardStatus {
+        let now = self.0.clock.now();
         self.with(|cell| {
             let reading = cell.gauge.read();
             let phase = match (&cell.phase, &reading.trouble) {
@@ -184,7 +219,8 @@ impl StatusCell {
                 stream: self.0.stream.clone(),
                 lease_key: self.0.lease_key.clone(),
                 shard_id: self.0.shard_id.clone(),
-                why: phase.to_string(),
+                why: cell.why(&phase, now),
+                overdue: cell.overdue(now).is_some(),
                 phase,
                 since: cell.since,
                 checkpoint: cell.checkpointer.as_ref().map_or(cell.checkpoint, Checkpointer::durable).to_string(),
@@ -192,6 +228,7 @@ impl StatusCell {
                 records: cell.records,
                 failed_calls: cell.failed_calls,
                 throttled_calls: reading.throttled_calls,
+                interrupted_reads: reading.interruptions,
                 kpl: reading.kpl,
                 failure: cell.failure.clone(),
             }
@@ -208,11 +245,17 @@ impl StatusCell {
         });
     }
 
-    pub(super) fn attach(&self, checkpointer: &Checkpointer, gauge: &Gauge) {
+    pub(super) fn attach(&self, checkpointer: &Checkpointer, gauge: &Gauge, handler_timeout: Option<Duration>) {
         self.with(|cell| {
+            cell.handler_timeout = handler_timeout;
             cell.checkpointer = Some(checkpointer.clone());
             cell.gauge = gauge.clone();
         });
+    }
+
+    /// The lease is this worker's again, or no longer, while its former consumer has not ended.
+    pub(crate) fn won_back(&self, again: bool) {
+        self.with(|cell| cell.won_back = again);
     }
 
     pub(super) fn processed(&self, records: usize) {
@@ -234,8 +277,6 @@ impl StatusCell {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{clock::TokioClock, types::StreamIdentifier};
 

@@ -22,8 +22,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::Signal;
-use crate::types::{
-    Checkpoint, ChildShard, HashKeyRange, InstanceId, InvalidText, ShardId, StreamArn, StreamIdentifier, Timestamp, WorkerId, text_id,
+use crate::{
+    error::{Error, ErrorKind},
+    types::{
+        Checkpoint, ChildShard, HashKeyRange, InstanceId, InvalidText, ShardId, StreamArn, StreamIdentifier, Timestamp, WorkerId, text_id,
+    },
 };
 
 text_id! {
@@ -134,6 +137,10 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Largest counter of a row that is worked with, 2^62: no tenure comes near it, and each transition adds one. A row
+    /// above it was not written by a lease table of this library or the KCL, and counts as `InvalidData`.
+    pub const MAX_COUNTER: u64 = 1 << 62;
+
     /// A new lease that nobody owns.
     #[must_use]
     pub fn new(stream: &StreamIdentifier, shard_id: ShardId, checkpoint: Checkpoint) -> Self {
@@ -241,7 +248,7 @@ impl Lease {
     }
 
     fn successor(&self, write: WriteId) -> Self {
-        Self { counter: self.counter + 1, write_id: Some(write), ..self.clone() }
+        Self { counter: self.counter.saturating_add(1), write_id: Some(write), ..self.clone() }
     }
 
     /// The row after `owner` takes or accepts it.
@@ -253,7 +260,7 @@ impl Lease {
             owner: Some(owner.clone()),
             owner_instance: Some(instance),
             checkpoint_owner: None,
-            owner_switches: self.owner_switches + u64::from(switched),
+            owner_switches: self.owner_switches.saturating_add(u64::from(switched)),
             ..self.successor(write)
         }
     }
@@ -276,7 +283,7 @@ impl Lease {
         Self {
             owner: Some(to.clone()),
             owner_instance: None,
-            owner_switches: self.owner_switches + 1,
+            owner_switches: self.owner_switches.saturating_add(1),
             checkpoint: checkpoint.max(self.checkpoint),
             ..self.successor(write)
         }
@@ -297,6 +304,20 @@ impl Lease {
         next
     }
 
+    /// Refuses a counter that cannot be one.
+    ///
+    /// # Errors
+    /// `InvalidData` above [`Lease::MAX_COUNTER`].
+    pub fn check_counter(&self) -> crate::error::Result<()> {
+        if self.counter <= Self::MAX_COUNTER {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidData,
+            format!("lease {} has counter {}, more than {}: restore or delete the row", self.key, self.counter, Self::MAX_COUNTER),
+        ))
+    }
+
     /// The row with metadata filled in that was missing.
     #[must_use]
     pub fn annotated(&self, write: WriteId, annotate: impl FnOnce(&mut Self)) -> Self {
@@ -315,6 +336,11 @@ pub struct WorkerVersion {
     pub heartbeat: u64,
 }
 
+impl WorkerVersion {
+    /// Of a row whose version cannot be read.
+    pub const UNKNOWN: Self = Self { instance: InstanceId(0), heartbeat: 0 };
+}
+
 /// What a worker is up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -324,6 +350,9 @@ pub enum WorkerState {
     Active,
     /// Hands its leases over before it stops.
     Leaving,
+    /// Its row cannot be read, as one that a later version wrote. Never written. The worker counts as alive and is left
+    /// alone: it keeps its leases and gets none.
+    Unreadable,
 }
 
 impl WorkerState {
@@ -333,6 +362,7 @@ impl WorkerState {
         match self {
             Self::Active => "ACTIVE",
             Self::Leaving => "LEAVING",
+            Self::Unreadable => "UNREADABLE",
         }
     }
 }
@@ -387,6 +417,27 @@ pub struct WorkerUpdate {
 }
 
 impl WorkerRow {
+    /// A row that is there and cannot be read; with its version, if that much can be.
+    #[must_use]
+    pub fn unreadable(id: WorkerId, version: Option<WorkerVersion>) -> Self {
+        Self {
+            id,
+            version: version.unwrap_or(WorkerVersion::UNKNOWN),
+            state: WorkerState::Unreadable,
+            leading: false,
+            roster: Vec::new(),
+            max_leases: None,
+            updated: Timestamp::default(),
+            signals: BTreeSet::new(),
+        }
+    }
+
+    /// Whether it may be the row of this life of the worker.
+    #[must_use]
+    pub fn may_be(&self, instance: InstanceId) -> bool {
+        self.version.instance == instance || self.version == WorkerVersion::UNKNOWN
+    }
+
     /// The row after a heartbeat.
     #[must_use]
     pub fn renewed(&self, update: &WorkerUpdate) -> Self {

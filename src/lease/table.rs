@@ -54,7 +54,8 @@ pub struct SkippedRow {
 pub struct TableScan {
     /// Leases, ordered by key.
     pub leases: Vec<Lease>,
-    /// Workers of this library, ordered by id.
+    /// Workers of this library, ordered by id; those whose rows cannot be read among them, as
+    /// [`WorkerRow::unreadable`].
     pub workers: Vec<WorkerRow>,
     /// Workers of other libraries.
     pub foreign_workers: Vec<ForeignWorker>,
@@ -81,10 +82,14 @@ pub trait LeaseTable: Debug + Display + Send + Sync + 'static {
     /// `Mismatch` when something else has that name; `AccessDenied`; the retryable kinds.
     async fn initialize(&self) -> Result<()>;
 
-    /// Reads all rows. Not a snapshot: rows written meanwhile may show either state.
+    /// Reads all rows. Not a snapshot: rows written meanwhile may show either state. Where it takes several requests, the
+    /// time limit is that of each.
     async fn scan(&self) -> Result<TableScan>;
 
     /// Reads one lease.
+    ///
+    /// # Errors
+    /// `InvalidData` for a row that cannot be read.
     async fn get_lease(&self, key: &LeaseKey) -> Result<Option<Lease>>;
 
     /// Writes a new lease, if no row has its key.
@@ -100,8 +105,8 @@ pub trait LeaseTable: Debug + Display + Send + Sync + 'static {
     /// Deletes the row, if it still has the counter of `current`. A row already gone is a conflict.
     async fn delete_lease(&self, current: &Lease) -> Result<WriteOutcome>;
 
-    /// Reads the rows of these workers; those without one are left out, and so are rows that cannot be read, which a
-    /// scan reports. Ordered by id.
+    /// Reads the rows of these workers; those without one are left out. Rows that are there and cannot be read are
+    /// returned as [`WorkerRow::unreadable`], since a worker without a row counts as dead. Ordered by id.
     async fn get_workers(&self, ids: &[WorkerId]) -> Result<Vec<WorkerRow>>;
 
     /// Writes a whole worker row, if there is none with its id (`expected` is `None`), or if the one there has

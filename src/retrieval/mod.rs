@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     types::{ChildShard, ExtendedSequenceNumber, Record},
 };
 
@@ -21,6 +21,7 @@ mod budget;
 pub mod fan_out;
 pub mod kpl;
 pub mod polling;
+mod restart;
 mod unpack;
 mod unpacker;
 
@@ -44,26 +45,6 @@ pub(crate) trait RecordSource: Debug + Send {
     /// # Cancel safety
     /// Safe: a batch is either returned or still there for the next call.
     async fn next(&mut self) -> Result<Delivery>;
-}
-
-/// The source of a shard whose lease does not say where to begin.
-#[derive(Debug)]
-pub(crate) struct Unreadable(Option<Error>);
-
-impl Unreadable {
-    pub(crate) const fn new(why: Error) -> Self {
-        Self(Some(why))
-    }
-}
-
-#[async_trait]
-impl RecordSource for Unreadable {
-    async fn next(&mut self) -> Result<Delivery> {
-        match self.0.take() {
-            Some(why) => Err(why),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// What a source delivers.
@@ -118,6 +99,8 @@ pub(crate) struct Reading {
     pub(crate) throttled: bool,
     /// Throttled calls in all.
     pub(crate) throttled_calls: u64,
+    /// How often reading panicked and was begun anew.
+    pub(crate) interruptions: u64,
     /// Why the last call failed.
     pub(crate) trouble: Option<String>,
     /// What became of the records fetched.
@@ -155,6 +138,11 @@ impl Gauge {
             r.throttled = true;
             r.throttled_calls += 1;
         });
+    }
+
+    pub(crate) fn interrupted(&self, why: String) {
+        self.update(|r| r.interruptions += 1);
+        self.failed(why);
     }
 
     pub(crate) fn failed(&self, why: String) {

@@ -68,10 +68,12 @@ impl fmt::Display for ShardReport {
             ShardEnding::Lost => "lost to another worker",
             ShardEnding::Failed(_) => "failed",
         };
-        write!(f, "shard {} of {}: {how} after {} records", self.shard_id, self.stream, self.records)?;
-        match &self.failure {
-            Some(why) => write!(f, ": {why}"),
-            None => Ok(()),
+        let records = if self.records == 1 { "record" } else { "records" };
+        write!(f, "shard {} of {}: {how} after {} {records}", self.shard_id, self.stream, self.records)?;
+        match (&self.failure, &self.ending) {
+            (Some(why), ShardEnding::Failed(_)) => write!(f, ": {why}"),
+            (Some(why), _) => write!(f, " while failing {why}"),
+            (None, _) => Ok(()),
         }
     }
 }
@@ -88,7 +90,9 @@ pub struct RunReport {
     pub records: u64,
     /// How often the fleet took this worker for dead.
     pub times_expelled: u32,
-    /// Every tenure that has ended, in the order of their ends.
+    /// How many tenures have ended.
+    pub tenures: u64,
+    /// Tenures that have ended, in the order of their ends: the last 1000, those that an error has stopped before others.
     pub shards: Vec<ShardReport>,
 }
 

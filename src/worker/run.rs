@@ -3,10 +3,18 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::mpsc;
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream, FuturesUnordered},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     RunReport, ShardEnding, ShardReport, Worker,
@@ -24,13 +32,16 @@ use crate::{
     },
     retrieval::{ByteBudget, Retrieval, Unpacking},
     shards::{ShardSync, refuse_stream_of},
-    stream::StreamReference,
+    stream::{StreamReference, TimeLimited},
     task::{Spawner, TaskFailed},
     types::{StreamArn, StreamIdentifier},
 };
 
 /// Gained leases that wait for the run loop, which does nothing but start tasks.
 const GAINED_QUEUE: usize = 64;
+
+/// Tenures that a report tells of in full; a worker that runs for months has more.
+const KEPT_TENURES: usize = 1000;
 
 type Outcome = (LeaseKey, StreamReference, StatusCell, std::result::Result<ShardOutcome, TaskFailed>);
 
@@ -42,46 +53,89 @@ struct Consumers {
     /// Why the worker cannot go on.
     refusal: Option<Error>,
     running: FuturesUnordered<BoxFuture<'static, Outcome>>,
-    waiting: BTreeMap<LeaseKey, VecDeque<HeldLease>>,
+    waiting: BTreeMap<LeaseKey, Waiting>,
+    /// How long one may wait.
+    patience: Duration,
     handle: super::WorkerHandle,
-    ended: Vec<ShardReport>,
+    ended: Ended,
+}
+
+/// A lease that was won back, and until when it is kept for its former consumer to end. A call that blocks its thread
+/// cannot be dropped, and others can read the shard meanwhile.
+struct Waiting {
+    held: HeldLease,
+    until: Instant,
+}
+
+/// What became of the tenures: counted, and the last ones in full.
+#[derive(Default)]
+struct Ended {
+    tenures: u64,
+    records: u64,
+    shards: VecDeque<ShardReport>,
+}
+
+impl Ended {
+    fn push(&mut self, report: ShardReport) {
+        self.tenures += 1;
+        self.records += report.records;
+        self.shards.push_back(report);
+        if self.shards.len() > KEPT_TENURES {
+            // Failures are what a report is read for.
+            let oldest = self.shards.iter().position(|s| s.failure.is_none()).unwrap_or(0);
+            self.shards.remove(oldest);
+        }
+    }
 }
 
 impl Worker {
     /// Consumes until told to stop: by SIGTERM or ctrl-c (unless switched off), by [`WorkerHandle::shutdown`](super::WorkerHandle::shutdown).
-    /// Then finishes the batches in hand, writes checkpoints and hands the leases over.
+    /// Then finishes the batches in hand, writes checkpoints and hands the leases over. A second signal ends it at once, as
+    /// dropping the future does.
     ///
     /// Errors of single calls, shards and processors do not end it: they are retried, or stop their shard, and are told
     /// by the status and the report.
     ///
     /// # Errors
     /// What makes it pointless to go on: `NotFound` for a stream, `AccessDenied`, `Mismatch` for a lease table of something
-    /// else or a stream that was re-created, `InvalidInput` for a worker id in use.
+    /// else or a stream that was re-created, `InvalidInput` for a worker id in use. `Shutdown` after a second signal.
     ///
     /// # Cancel safety
     /// Dropping the future stops everything at once, as a crash would: leases must expire before others take over.
     pub async fn run(self) -> Result<RunReport> {
-        let signals = self.stop_on_signals;
+        let signals = if self.stop_on_signals { terminations() } else { stream::pending().boxed() };
+        self.run_until(signals).await
+    }
+
+    /// Runs until the first signal stops it, or the second ends it.
+    async fn run_until(self, mut signals: BoxStream<'static, ()>) -> Result<RunReport> {
         let handle = self.handle.clone();
-        let signalled = async move {
-            if signals {
-                termination().await;
-                tracing::info!("told to stop by a signal");
+        let ended = async move {
+            if signals.next().await.is_some() {
+                tracing::info!("told to stop by a signal; a second one ends the worker at once");
                 handle.shutdown();
+                if signals.next().await.is_some() {
+                    return;
+                }
             }
-            std::future::pending::<()>().await;
+            std::future::pending().await
         };
         let work = self.work();
-        tokio::pin!(signalled);
+        tokio::pin!(ended);
         tokio::pin!(work);
         tokio::select! {
             biased;
-            () = &mut signalled => Err(Error::new(ErrorKind::Internal, "the signal handler ended")),
+            () = &mut ended => {
+                tracing::warn!("told to stop by a second signal: leases that were not handed over must expire");
+                Err(Error::new(ErrorKind::Shutdown, "ended at once by a second signal: leases that were not handed over must expire"))
+            }
             outcome = &mut work => outcome,
         }
     }
 
-    async fn work(self) -> Result<RunReport> {
+    async fn work(mut self) -> Result<RunReport> {
+        // Whatever it is, none of its calls may last for ever.
+        self.client = Arc::new(TimeLimited(Arc::clone(&self.client)));
         let worker_id = self.handle.worker_id().clone();
         let (thread, coordination, processing) = match &self.spawner {
             Some(spawner) => (None, spawner.clone(), spawner.clone()),
@@ -94,7 +148,7 @@ impl Worker {
         let stop = self.handle.stop.clone();
         let prepared = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(self.report(0, Vec::new(), Some("it was told to stop before it had begun"))),
+            () = stop.cancelled() => return Ok(self.report(0, Ended::default(), Some("it was told to stop before it had begun"))),
             prepared = self.prepare(&coordination) => prepared?,
         };
 
@@ -125,6 +179,7 @@ impl Worker {
         let mut stopping = false;
         let mut fatal = None;
         loop {
+            let patience = consumers.patience_ends();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {
@@ -140,6 +195,7 @@ impl Worker {
                         coordinator_handle.stop();
                     }
                 }
+                () = until(patience) => consumers.release_waiting(),
                 outcome = keeping_house.join(), if fatal.is_none() => {
                     // Ends by itself only when the coordinator is gone.
                     if let Some(error) = flatten(outcome).err() {
@@ -255,21 +311,24 @@ impl Worker {
             refusal: None,
             running: FuturesUnordered::new(),
             waiting: BTreeMap::new(),
+            patience: self.config.consumer.lease_lost_timeout,
             handle: self.handle.clone(),
-            ended: Vec::new(),
+            ended: Ended::default(),
         }
     }
 
     /// `unbegun` tells that the worker is known not to have begun; else it depends on what is in its way.
-    fn report(&self, times_expelled: u32, shards: Vec<ShardReport>, unbegun: Option<&str>) -> RunReport {
-        let got_to_work = times_expelled > 0 || !shards.is_empty();
+    fn report(&self, times_expelled: u32, ended: Ended, unbegun: Option<&str>) -> RunReport {
+        let Ended { tenures, records, shards } = ended;
+        let got_to_work = times_expelled > 0 || tenures > 0;
         let obstacle = self.handle.shared.obstacle.current().filter(|_| !got_to_work);
         RunReport {
             worker_id: self.handle.worker_id().clone(),
             not_started: obstacle.or_else(|| unbegun.map(str::to_owned)),
-            records: shards.iter().map(|s| s.records).sum(),
+            records,
             times_expelled,
-            shards,
+            tenures,
+            shards: shards.into(),
         }
     }
 }
@@ -278,8 +337,11 @@ impl Consumers {
     fn start(&mut self, held: HeldLease) {
         let key = held.lease.key.clone();
         let cells = &self.handle.shared.shards;
-        if cells.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key) {
-            self.waiting.entry(key).or_default().push_back(held);
+        let former = cells.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(former) = former {
+            former.won_back(true);
+            // One that waited before was lost since, or this one could not have been gained.
+            self.waiting.insert(key, Waiting { held, until: Instant::now() + self.patience });
             return;
         }
         let Some((arn, context)) = stream_of(&self.contexts, &held.lease).cloned() else {
@@ -309,10 +371,36 @@ impl Consumers {
             Err(failed) => ShardEnding::Failed(failed.to_string()),
         };
         self.ended.push(ShardReport::new(&stream, cell.snapshot(), ending));
-        let next = self.waiting.get_mut(&key).and_then(VecDeque::pop_front);
-        if let Some(held) = next {
+        if let Some(Waiting { held, .. }) = self.waiting.remove(&key) {
             self.start(held);
         }
+    }
+
+    /// When a lease will have waited long enough for its former consumer.
+    fn patience_ends(&self) -> Option<Instant> {
+        self.waiting.values().map(|w| w.until).min()
+    }
+
+    /// Gives up leases whose former consumer does not end.
+    fn release_waiting(&mut self) {
+        let now = Instant::now();
+        let (overdue, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(_, w)| w.until <= now);
+        self.waiting = waiting;
+        // Dropping the handle releases the lease.
+        let overdue: BTreeMap<LeaseKey, Waiting> = overdue;
+        for key in overdue.keys() {
+            tracing::error!(lease_key = %key, "user code still runs that was told of the loss of its lease; the lease won back is released");
+            if let Some(former) = self.handle.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+                former.won_back(false);
+            }
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -320,25 +408,31 @@ fn flatten<T>(outcome: std::result::Result<Result<T>, TaskFailed>) -> Result<T> 
     outcome.unwrap_or_else(|failed| Err(Error::new(ErrorKind::Internal, failed.to_string())))
 }
 
-/// Waits for SIGTERM or ctrl-c; for ever where handlers cannot be installed.
-async fn termination() {
+/// An item per SIGTERM or ctrl-c; none where handlers cannot be installed.
+fn terminations() -> BoxStream<'static, ()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        let (Ok(terminate), Ok(interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
             tracing::warn!("cannot install signal handlers; stop the worker by its handle");
-            return std::future::pending().await;
+            return stream::pending().boxed();
         };
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        stream::unfold((terminate, interrupt), |(mut terminate, mut interrupt)| async move {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            Some(((), (terminate, interrupt)))
+        })
+        .boxed()
     }
     #[cfg(not(unix))]
     {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        stream::unfold((), |()| async { tokio::signal::ctrl_c().await.is_ok().then_some(((), ())) }).boxed()
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+#[path = "run_test.rs"]
+mod tests;

@@ -194,6 +194,54 @@ async fn a_call_that_ignores_the_loss_of_its_lease_is_dropped() {
     assert_eq!(rig.log.names(), ["initialize", "process_records", "lease_lost"]);
 }
 
+fn limited(seconds: u64) -> Config {
+    Config { handler_timeout: Some(secs(seconds)), ..Config::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_longer_than_it_may_is_told_then_dropped_and_its_lease_released() {
+    let polling = crate::retrieval::polling::Config { max_records: 5, ..Default::default() };
+    let mut rig = Setup { polling, config: limited(60), ..Setup::process([Step::Accept, Step::Hang]) }.start();
+    rig.until_called("process_records", 2).await;
+    let called = Instant::now();
+    tokio::time::sleep(secs(59)).await;
+    assert!(!rig.status.snapshot().overdue);
+    tokio::time::sleep(secs(5)).await;
+    let status = rig.status.snapshot();
+    assert!(status.overdue && status.why.contains("may take 60s"), "{status:?}");
+    let ShardOutcome::Failed(error) = rig.outcome().await else { panic!("it is reported") };
+    assert_eq!(called.elapsed(), secs(60) + Config::default().lease_lost_timeout);
+    assert_eq!(error.kind(), ErrorKind::Processor);
+    assert!(error.message().contains("took longer than consumer.handler_timeout"), "{error}");
+    assert_eq!(rig.log.names(), ["initialize", "process_records", "process_records", "lease_lost"]);
+    assert_eq!(rig.written().last(), Some(&Written::Surrendered(Some(rig.position(4)))), "and nothing of the batch in hand");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_returns_when_it_is_told_that_it_takes_too_long_is_as_good_as_any() {
+    let mut rig = Setup { config: limited(60), ..Setup::process([Step::UntilCancelled, Step::Sleep(secs(50))]) }.start();
+    rig.until_processed(10).await;
+    rig.put_many(5);
+    rig.until_processed(15).await;
+    tokio::time::sleep(secs(600)).await;
+    assert_eq!((rig.phase(), rig.status.snapshot().failure), (ShardPhase::Idle, None));
+    rig.hand_over();
+    assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_and_the_last_call_have_the_time_limit_too() {
+    let scripts = Scripts { initialize: script([Step::Hang]), ..Scripts::default() };
+    let mut rig = Setup { scripts, config: limited(60), ..Setup::default() }.start();
+    assert!(matches!(rig.outcome().await, ShardOutcome::Failed(error) if error.message().contains("initialize")));
+    let scripts = Scripts { shard_ended: script([Step::Hang]), ..Scripts::default() };
+    let mut rig = Setup { scripts, config: limited(60), ..Setup::default() }.start();
+    rig.kinesis.split_shard(&rig.stream, &ShardId::from_index(0), 1 << 127).expect("an open shard");
+    assert!(matches!(rig.outcome().await, ShardOutcome::Failed(error) if error.message().contains("shard_ended")));
+    assert!(!rig.written().iter().any(|w| matches!(w, Written::Ended(_))), "the shard is not done");
+    assert_eq!(rig.written().last(), Some(&Written::Surrendered(Some(rig.position(9)))));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_loss_in_the_midst_of_a_drain_ends_it() {
     let mut rig = Setup::process([Step::Sleep(secs(20))]).start();

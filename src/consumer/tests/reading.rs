@@ -9,9 +9,10 @@ use super::{
 use crate::{
     consumer::{ShardOutcome, ShardPhase},
     error::ErrorKind,
-    retrieval::{ByteBudget, polling},
+    lease::Lease,
+    retrieval::{ByteBudget, fan_out, polling},
     stream::ShardPosition,
-    types::{Checkpoint, ShardId},
+    types::{Checkpoint, ShardId, Timestamp},
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -109,6 +110,48 @@ async fn a_client_that_panics_is_called_again_after_the_last_record_delivered() 
     assert_eq!(rig.status.snapshot().failure, None, "it has passed");
     rig.hand_over();
     assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_panics_on_and_on_is_called_ever_less_often_and_the_status_says_so() {
+    for fan_out in [None, Some(fan_out::Config::default())] {
+        let mut rig = Setup { fan_out, records: 0, ..Setup::default() }.start();
+        rig.fail_reads([ErrorKind::Internal; 30]);
+        rig.put_many(10);
+        tokio::time::sleep(secs(300)).await;
+        let opened = rig.opened().len();
+        assert!((5..=25).contains(&opened), "{opened} attempts in five minutes");
+        let status = rig.status.snapshot();
+        assert!(matches!(&status.phase, ShardPhase::Blocked { reason } if reason.contains("as told")), "{status:?}");
+        assert!(status.interrupted_reads >= 5 && status.failure.is_some(), "{status:?}");
+        rig.until_processed(10).await;
+        assert_eq!((rig.processed(), rig.status.snapshot().failure), (all(10), None));
+        rig.hand_over();
+        assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_does_not_say_where_to_start_says_so_and_is_read_when_it_is_mended() {
+    let mut rig = Setup { no_start: true, checkpoint: Checkpoint::AtTimestamp, ..Setup::default() }.start();
+    tokio::time::sleep(secs(3600)).await;
+    let status = rig.status.snapshot();
+    assert!(matches!(&status.phase, ShardPhase::Blocked { reason } if reason.contains("does not say which")), "{status:?}");
+    assert!(status.failure.is_some_and(|failure| failure.contains("shardId-000000000000")));
+    rig.mend_row(Lease { start_at: Some(Timestamp::from_millis(0)), ..rig.lease.clone() });
+    let mended = tokio::time::Instant::now();
+    rig.until_processed(10).await;
+    assert!(mended.elapsed() < secs(40), "{:?}", mended.elapsed());
+    let status = rig.status.snapshot();
+    assert_eq!((rig.processed(), status.failure), (all(10), None));
+    rig.hand_over();
+    assert!(matches!(rig.outcome().await, ShardOutcome::Surrendered));
+
+    let mut rig = Setup { no_start: true, checkpoint: Checkpoint::AtTimestamp, ..Setup::default() }.start();
+    tokio::time::sleep(secs(100)).await;
+    rig.hand_over();
+    assert!(matches!(rig.outcome().await, ShardOutcome::Failed(_)));
+    assert_eq!(rig.log.names(), ["initialize", "shutdown_requested"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -163,6 +163,8 @@ struct Peer {
     failures: VecDeque<ErrorKind>,
     parents_finished: bool,
     writes_take: Duration,
+    /// The lease's row as somebody has made it.
+    row: Option<Lease>,
 }
 
 /// A client that fails as told, the next call first; `Internal` panics.
@@ -296,6 +298,8 @@ pub(super) struct Setup {
     pub(super) record_bytes: usize,
     pub(super) checkpoint: Checkpoint,
     pub(super) parents: bool,
+    /// The lease does not say at which moment to start.
+    pub(super) no_start: bool,
     /// Reads by subscription, as the stream consumer `shop`.
     pub(super) fan_out: Option<fan_out::Config>,
 }
@@ -312,6 +316,7 @@ impl Default for Setup {
             record_bytes: 0,
             checkpoint: Checkpoint::TrimHorizon,
             parents: false,
+            no_start: false,
             fan_out: None,
         }
     }
@@ -323,6 +328,7 @@ pub(super) struct Rig {
     pub(super) stream: StreamReference,
     pub(super) client: Arc<Flaky>,
     pub(super) log: ProcessorLog,
+    pub(super) lease: Lease,
     pub(super) tenure: Arc<Tenure>,
     pub(super) status: StatusCell,
     pub(super) task: Task<ShardOutcome>,
@@ -362,7 +368,7 @@ impl Setup {
         let stream: StreamReference = "clicks".parse().expect("valid");
         let identifier = StreamIdentifier::Single(stream.name());
         let mut lease = Lease::new(&identifier, ShardId::from_index(0), self.checkpoint);
-        lease.start_at = Some(clock.now());
+        lease.start_at = (!self.no_start).then(|| clock.now());
         lease.counter = 3;
         if self.parents {
             lease.parents = [ShardId::from_index(900)].into();
@@ -404,9 +410,9 @@ impl Setup {
             spawner: spawner.clone(),
         };
         let status = StatusCell::new(&"clicks".parse().expect("valid"), &lease, Arc::clone(&clock));
-        let held = HeldLease { lease, handle: LeaseHandle { tenure: Arc::clone(&tenure), commands: sender } };
+        let held = HeldLease { lease: lease.clone(), handle: LeaseHandle { tenure: Arc::clone(&tenure), commands: sender } };
         let task = spawner.spawn("shard", run_shard(context, held, status.clone()));
-        Rig { kinesis, clock, stream, client, log, tenure, status, task, put: 0, peer, _writer: writer }
+        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, put: 0, peer, _writer: writer }
     }
 }
 
@@ -434,6 +440,11 @@ async fn serve(mut commands: mpsc::Receiver<Command>, tenure: Arc<Tenure>, peer:
             }
             Command::EndShard(children, reply) => {
                 drop(reply.send(write(Written::Ended(children.into_iter().map(|c| c.id).collect()))));
+            }
+            Command::Reread(reply) => {
+                let mut row = None;
+                with(&mut |p| row = p.row.clone());
+                drop(reply.send(row.map(Box::new).ok_or_else(|| Error::new(ErrorKind::Unavailable, "no row"))));
             }
             Command::ParentsFinished(reply) => {
                 let mut finished = false;
@@ -484,6 +495,11 @@ impl Rig {
 
     pub(super) fn slow_writes(&self, span: Duration) {
         self.peer(|p| p.writes_take = span);
+    }
+
+    /// Somebody writes the lease's row.
+    pub(super) fn mend_row(&self, row: Lease) {
+        self.peer(|p| p.row = Some(row));
     }
 
     pub(super) fn finish_parents(&self) {

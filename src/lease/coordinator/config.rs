@@ -72,4 +72,10 @@ impl Config {
     pub(crate) fn call_timeout(&self) -> Duration {
         (self.lease_duration / 5).clamp(Duration::from_millis(200), Duration::from_secs(2))
     }
+
+    /// Limit of a scan of the lease table, which may be of many requests: each has the table's own limit, and a leader
+    /// that has read nothing for a lease duration stands down.
+    pub(crate) fn scan_timeout(&self) -> Duration {
+        self.lease_duration.clamp(self.call_timeout(), Duration::from_secs(30))
+    }
 }

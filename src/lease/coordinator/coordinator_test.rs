@@ -45,11 +45,15 @@ fn config() -> Config {
 }
 
 fn member(table: &MemoryLeaseTable, name: &str, seed: u64) -> Member {
+    member_on(Arc::new(table.clone()), name, seed)
+}
+
+fn member_on(table: Arc<dyn LeaseTable>, name: &str, seed: u64) -> Member {
     let spawner = Spawner::current();
     let (gained, mut receiver) = mpsc::channel::<HeldLease>(64);
     let (scans, scanned) = mpsc::channel(1);
     let outfit = Outfit {
-        table: Arc::new(table.clone()),
+        table,
         me: WorkerId::new(name).expect("valid"),
         config: config(),
         clock: Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_795_000_000_000))),
@@ -290,3 +294,6 @@ async fn an_idle_fleet_writes_one_heartbeat_per_worker_and_quarter_lease_duratio
     let writes = table.counts().writes() - before.writes();
     assert!(writes <= 200, "{writes} writes in 100 s, more than 2 per second");
 }
+
+#[path = "faults_test.rs"]
+mod faults;

@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Surrender(Option<Checkpoint>, oneshot::Sender<Result<()>>),
     EndShard(Vec<ChildShard>, oneshot::Sender<Result<()>>),
     ParentsFinished(oneshot::Sender<Result<bool>>),
+    Reread(oneshot::Sender<Result<Box<Lease>>>),
 }
 
 /// State shared by the coordinator, the lease's writer and its consumer.
@@ -261,6 +262,14 @@ impl LeaseHandle {
                 () = tokio::time::sleep(poll) => {}
             }
         }
+    }
+
+    /// Reads the row again, which somebody may have mended.
+    ///
+    /// # Errors
+    /// `LeaseLost`; `InvalidData` when it cannot be read; those of the table.
+    pub(crate) async fn reread(&self) -> Result<Lease> {
+        self.send(Command::Reread).await.map(|row| *row)
     }
 
     async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {

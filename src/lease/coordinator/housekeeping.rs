@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -21,9 +22,11 @@ use crate::{
     types::{InstanceId, WorkerId},
 };
 
-/// Signals left in one worker's row per round, so that the row stays far below DynamoDB's 400 KB; the next round
-/// brings the rest.
-const SIGNALS_PER_WORKER: usize = 1000;
+/// Bytes of signals up to which more are left in a worker's row, so that it stays far below DynamoDB's 400 KB, with room
+/// for what other workers leave there. When the row's owner has read them, the next round brings the rest.
+const SIGNAL_BYTES_PER_WORKER: usize = 48 * 1024;
+/// Workers that are signalled side by side.
+const CONCURRENCY: usize = 8;
 
 /// A hand-over that has been asked for.
 #[derive(Debug, Clone)]
@@ -37,11 +40,15 @@ struct Moving {
 pub(super) struct Housekeeping {
     life: Arc<Life>,
     moving: BTreeMap<LeaseKey, Moving>,
+    /// When the first of the rounds in a row began that have failed.
+    failing_since: Option<Instant>,
+    /// Whether signals had to wait for room in the rows of their receivers.
+    held_back: bool,
 }
 
 impl Housekeeping {
     pub(super) fn new(life: Arc<Life>) -> Self {
-        Self { life, moving: BTreeMap::new() }
+        Self { life, moving: BTreeMap::new(), failing_since: None, held_back: false }
     }
 
     /// Holds rounds while this worker leads: when something has changed, and once per heartbeat.
@@ -63,14 +70,24 @@ impl Housekeeping {
             due = Instant::now() + interval;
             if !self.life.state().leading {
                 self.moving.clear();
+                self.failing_since = None;
                 continue;
             }
+            let began = Instant::now();
             match self.round().await {
-                Ok(()) => {}
+                Ok(()) => {
+                    self.failing_since = None;
+                    if std::mem::take(&mut self.held_back) {
+                        due = Instant::now() + self.life.outfit.config.watch_interval * 2;
+                    }
+                }
                 Err(error) if error.kind() == crate::ErrorKind::Mismatch => return Err(error),
                 Err(error) => {
                     tracing::warn!(worker_id = %self.life.me(), %error, "housekeeping round failed, trying again");
                     due = Instant::now() + self.life.outfit.config.watch_interval;
+                    if self.failing_since.get_or_insert(began).elapsed() >= self.life.outfit.config.lease_duration {
+                        self.resign();
+                    }
                 }
             }
             // Changes that come in a burst are planned together.
@@ -80,7 +97,7 @@ impl Housekeeping {
 
     async fn round(&mut self) -> Result<()> {
         let life = Arc::clone(&self.life);
-        let mut scan = life.outfit.call(life.outfit.table.scan()).await?;
+        let mut scan = life.outfit.scan().await?;
         let now = Instant::now();
         let (foreign, unconfirmed) = {
             let mut state = life.state();
@@ -124,6 +141,27 @@ impl Housekeeping {
         true
     }
 
+    /// Leaves the housekeeping to others, after rounds have failed for a lease duration: as long as this worker leads and
+    /// cannot work, no lease of a dead one moves. With nobody else to do it, this worker goes on.
+    fn resign(&mut self) {
+        let life = &self.life;
+        {
+            let mut state = life.state();
+            let mut line: Vec<WorkerId> = state.roster.iter().filter(|id| *id != life.me()).cloned().collect();
+            if line.is_empty() || !state.leading {
+                return;
+            }
+            tracing::warn!(worker_id = %life.me(), "this worker cannot do the housekeeping; it is left to another");
+            line.push(life.me().clone());
+            state.leading = false;
+            state.roster.clear();
+            state.leader = None;
+            state.resigned = Some((Instant::now() + life.outfit.config.lease_duration, line));
+        }
+        self.failing_since = None;
+        life.beat_now.notify_one();
+    }
+
     /// Declares silent workers dead, by deleting their rows as they were seen: a worker that renews in the same
     /// moment either keeps its row, or learns from its failed heartbeat that it is out.
     async fn bury(&self, scan: &mut TableScan, now: Instant) {
@@ -164,14 +202,19 @@ impl Housekeeping {
     async fn assign(&mut self, scan: &TableScan, now: Instant) -> Result<()> {
         let life = Arc::clone(&self.life);
         let me = life.me().clone();
-        let workers = &scan.workers;
+        // Workers whose rows cannot be read keep what they have, and get nothing.
+        let (obscure, workers): (Vec<WorkerRow>, Vec<WorkerRow>) =
+            scan.workers.iter().cloned().partition(|w| w.state == WorkerState::Unreadable);
+        let workers = &workers;
         let index: BTreeMap<&WorkerId, usize> = workers.iter().enumerate().map(|(i, w)| (&w.id, i)).collect();
         // Leases of streams that this worker does not read are another configuration's affair.
         let open = scan.leases.iter().filter(|l| !l.checkpoint.is_shard_end() && life.outfit.reads(l));
         let leases: Vec<&Lease> = {
             let state = life.state();
             // What a Java worker keeps alive is never given away.
-            open.filter(|l| !is_java_owned(l) || state.observer.lease_status(l, now) == LeaseStatus::Expired).collect()
+            open.filter(|l| !is_java_owned(l) || state.observer.lease_status(l, now) == LeaseStatus::Expired)
+                .filter(|l| !obscure.iter().any(|w| l.owner_instance.is_some_and(|i| l.owner.as_ref() == Some(&w.id) && w.may_be(i))))
+                .collect()
         };
 
         let owners: Vec<Option<usize>> = {
@@ -224,13 +267,19 @@ impl Housekeeping {
         self.remind(&leases, &owners, workers, &mut signals);
         self.remind_of_moves(&leases, &owners, workers, &mut signals);
 
-        for (worker, mut batch) in signals {
-            if worker == me {
-                continue;
+        let mut batches = Vec::new();
+        for (worker, batch) in signals {
+            let Some(row) = index.get(&worker).map(|&i| &workers[i]).filter(|row| row.id != me) else { continue };
+            let (batch, all) = fitting(batch, row);
+            self.held_back |= !all;
+            if !batch.is_empty() {
+                batches.push((worker, batch));
             }
-            batch.truncate(SIGNALS_PER_WORKER);
-            life.signal(&worker, &batch).await;
         }
+        // Side by side: a row that cannot be written for a while must not keep the others waiting.
+        let life = &life;
+        let send = |(worker, batch): (WorkerId, Vec<Signal>)| async move { life.signal(&worker, &batch).await };
+        stream::iter(batches).for_each_concurrent(CONCURRENCY, send).await;
         self.take_own(own_takes).await
     }
 
@@ -278,7 +327,7 @@ impl Housekeeping {
         if !former.is_empty() {
             let living = self.life.living(&former).await?;
             rows.retain(|l| match (&l.owner, l.owner_instance) {
-                (Some(owner), Some(instance)) => !living.contains(&(owner.clone(), instance)),
+                (Some(owner), Some(instance)) => !living.has(owner, instance),
                 _ => true,
             });
         }
@@ -299,6 +348,24 @@ impl Housekeeping {
     }
 }
 
+/// Those of the signals that are not in the row yet and have room there, and whether these are all.
+fn fitting(signals: Vec<Signal>, row: &WorkerRow) -> (Vec<Signal>, bool) {
+    let mut bytes: usize = row.signals.iter().map(|signal| signal.to_text().len()).sum();
+    let mut all = true;
+    let mut fits = |signal: &Signal| {
+        if row.signals.contains(signal) {
+            return false;
+        }
+        let size = signal.to_text().len();
+        let fits = bytes + size <= SIGNAL_BYTES_PER_WORKER;
+        bytes += if fits { size } else { 0 };
+        all &= fits;
+        fits
+    };
+    let fitting = signals.into_iter().filter(|signal| fits(signal)).collect();
+    (fitting, all)
+}
+
 /// Measured loads below this, in KiB/s, count as equal: their noise is worth no move.
 const LOAD_FLOOR_KBPS: f64 = 1.0;
 
@@ -316,10 +383,40 @@ fn living_owner(lease: &Lease, workers: &[WorkerRow], index: &BTreeMap<&WorkerId
     match status {
         LeaseStatus::Unowned | LeaseStatus::Orphaned | LeaseStatus::Expired => None,
         LeaseStatus::Alive => match lease.owner_instance {
-            Some(instance) if workers[owner].version.instance != instance => None,
+            Some(instance) if !workers[owner].may_be(instance) => None,
             // Handed to a worker that has begun to leave meanwhile: it will not accept.
             None if workers[owner].state == WorkerState::Leaving => None,
             _ => Some(owner),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_in_a_workers_row_waits_for_the_next_round() {
+        let take = |n: usize| Signal::Take { lease: LeaseKey::new(format!("shardId-{n:012}")).expect("valid"), counter: 7 };
+        let bytes = |signals: &BTreeSet<Signal>| signals.iter().map(|s| s.to_text().len()).sum::<usize>();
+        let mut row = WorkerRow::unreadable("b".parse().expect("valid"), None);
+        let all: Vec<Signal> = (0..5000).map(take).collect();
+        let mut rounds = 0;
+        let mut read = BTreeSet::new();
+        loop {
+            let left: Vec<Signal> = all.iter().filter(|s| !read.contains(*s)).cloned().collect();
+            let (batch, complete) = fitting(left, &row);
+            assert!(!batch.is_empty());
+            row.signals.extend(batch);
+            assert!(bytes(&row.signals) <= SIGNAL_BYTES_PER_WORKER);
+            rounds += 1;
+            if complete {
+                break;
+            }
+            assert_eq!(fitting(all.clone(), &row), (Vec::new(), false), "nothing more until some of it was read");
+            read.append(&mut row.signals);
+        }
+        assert!((5..20).contains(&rounds), "{rounds} rounds");
+        assert_eq!(fitting(row.signals.iter().cloned().collect(), &row), (Vec::new(), true), "what is there is not sent again");
     }
 }

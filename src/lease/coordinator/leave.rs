@@ -51,7 +51,7 @@ impl Life {
 
     /// Who gets which lease, by the same plan the housekeeper would make.
     async fn successors(&self) -> BTreeMap<LeaseKey, WorkerId> {
-        let scan = match self.outfit.call(self.outfit.table.scan()).await {
+        let scan = match self.outfit.scan().await {
             Ok(scan) => scan,
             Err(error) => {
                 tracing::warn!(worker_id = %self.me(), %error, "cannot read who stays; leases are released");
@@ -64,7 +64,8 @@ impl Life {
             state.observer.observe_scan(&scan, now);
             state.observer.stale_workers(now)
         };
-        let workers: Vec<_> = scan.workers.iter().filter(|w| !stale.iter().any(|(id, _)| *id == w.id)).collect();
+        let readable = scan.workers.iter().filter(|w| w.state != WorkerState::Unreadable);
+        let workers: Vec<_> = readable.filter(|w| !stale.iter().any(|(id, _)| *id == w.id)).collect();
         let index: BTreeMap<&WorkerId, usize> = workers.iter().enumerate().map(|(i, w)| (&w.id, i)).collect();
         let owned: Vec<_> = scan.leases.iter().filter(|l| !l.checkpoint.is_shard_end()).collect();
         let planned: Vec<PlannedLease<'_>> = owned

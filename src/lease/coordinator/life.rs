@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     clock::SharedClock,
     error::{Error, ErrorKind, Result},
-    lease::{Lease, LeaseKey, LeaseTable, Signal, TableScan, WorkerState, WorkerUpdate, WorkerVersion, WriteId, WriteOutcome},
+    lease::{Lease, LeaseKey, LeaseTable, Signal, SkippedRow, TableScan, WorkerState, WorkerUpdate, WorkerVersion, WriteId, WriteOutcome},
     random::Randomness,
     retry::{Obstacle, RetryConfig},
     task::Spawner,
@@ -52,7 +53,24 @@ pub(crate) struct Outfit {
 impl Outfit {
     /// One call to the table within the time limit.
     pub(crate) async fn call<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let limit = self.config.call_timeout();
+        self.within(self.config.call_timeout(), call).await
+    }
+
+    /// All rows of the table that can be worked with.
+    pub(crate) async fn scan(&self) -> Result<TableScan> {
+        let mut scan = self.within(self.config.scan_timeout(), self.table.scan()).await?;
+        let skipped = &mut scan.skipped;
+        scan.leases.retain(|lease| match lease.check_counter() {
+            Ok(()) => true,
+            Err(error) => {
+                skipped.push(SkippedRow { key: lease.key.to_string(), reason: error.message().to_owned() });
+                false
+            }
+        });
+        Ok(scan)
+    }
+
+    async fn within<T>(&self, limit: Duration, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         match tokio::time::timeout(limit, call).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::new(ErrorKind::Timeout, format!("no answer from {} within {limit:?}", self.table))),
@@ -70,7 +88,7 @@ impl Outfit {
 
     /// Waits between attempts at the table: short, as leases do not wait.
     pub(crate) fn table_retry(&self) -> RetryConfig {
-        RetryConfig { max_attempts: None, min_delay: std::time::Duration::from_millis(50), max_delay: self.config.lease_duration / 8 }
+        RetryConfig { max_attempts: None, min_delay: Duration::from_millis(50), max_delay: self.config.lease_duration / 8 }
     }
 }
 
@@ -89,6 +107,8 @@ pub(super) struct State {
     pub(super) taking: BTreeSet<LeaseKey>,
     /// Who leads, if known.
     pub(super) leader: Option<WorkerId>,
+    /// After this worker has resigned from the housekeeping: when it may do it again, and who may before.
+    pub(super) resigned: Option<(Instant, Vec<WorkerId>)>,
     /// What is known of the others' lives.
     pub(super) observer: Observer,
     signals_sent: u64,
@@ -127,6 +147,7 @@ impl Life {
                 held: BTreeMap::new(),
                 taking: BTreeSet::new(),
                 leader: None,
+                resigned: None,
                 observer: Observer::new(outfit.config.lease_duration),
                 signals_sent: 0,
             }),

@@ -5,6 +5,7 @@
 //!
 //! | row | token | judged |
 //! |---|---|---|
+//! | worker, version unreadable | none | alive while the row exists |
 //! | worker | instance and heartbeat | stale once unchanged for the lease duration; it is dead once its row is deleted on that version |
 //! | lease with an owner's instance | that instance's worker row | alive while the row exists, orphaned once it is known to be gone |
 //! | lease with an owner and no instance | its counter | alive while it changes: it was handed over and is not yet accepted, or a Java worker renews it |
@@ -14,7 +15,10 @@
 //! scan, or at once by asking for [`Observer::unconfirmed`]. This relies on a worker writing its row before it takes
 //! leases, and never coming back under the same instance.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -77,6 +81,11 @@ impl<T: PartialEq> Dated<T> {
     }
 }
 
+/// Whether a row of this version may be that of this life; one whose version cannot be read may be anybody's.
+fn may_be(version: WorkerVersion, instance: InstanceId) -> bool {
+    version.instance == instance || version == WorkerVersion::UNKNOWN
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LeaseToken {
     counter: u64,
@@ -90,6 +99,8 @@ pub(crate) struct Observer {
     lease_duration: Duration,
     workers: BTreeMap<WorkerId, Dated<WorkerVersion>>,
     leases: BTreeMap<LeaseKey, Dated<LeaseToken>>,
+    /// Leases whose counter was lower in the last scan than before.
+    rewound: BTreeSet<LeaseKey>,
     /// Owners named by leases that have no worker row, and whether a second read has confirmed that.
     missing: BTreeMap<(WorkerId, InstanceId), bool>,
     foreign_tokens: BTreeMap<ForeignSign, String>,
@@ -104,6 +115,7 @@ impl Observer {
             lease_duration,
             workers: BTreeMap::new(),
             leases: BTreeMap::new(),
+            rewound: BTreeSet::new(),
             missing: BTreeMap::new(),
             foreign_tokens: BTreeMap::new(),
             foreign: BTreeMap::new(),
@@ -118,12 +130,18 @@ impl Observer {
         }
 
         let mut seen = BTreeMap::new();
+        let mut rewound = BTreeSet::new();
         let mut missing = BTreeMap::new();
         for lease in &scan.leases {
             let token = LeaseToken { counter: lease.counter, write_id: lease.write_id };
             let dated = match self.leases.remove(&lease.key) {
-                // A slow scan may end after a faster read and show an older row.
-                Some(before) if before.token.counter > token.counter => before,
+                // A slow scan may end after a faster one and show an older row; two of them do not: the row was deleted
+                // and made again.
+                Some(before) if before.token.counter > token.counter && !self.rewound.contains(&lease.key) => {
+                    rewound.insert(lease.key.clone());
+                    before
+                }
+                Some(before) if before.token.counter > token.counter => Dated { token, since: now },
                 Some(mut before) => {
                     let written = before.token.counter < token.counter;
                     if written && before.token.write_id == token.write_id {
@@ -144,6 +162,7 @@ impl Observer {
             }
         }
         self.leases = seen;
+        self.rewound = rewound;
         self.missing = missing;
 
         let mut tokens = BTreeMap::new();
@@ -174,7 +193,7 @@ impl Observer {
         }
         let workers = &self.workers;
         self.missing.retain(|(id, instance), confirmed| {
-            let present = workers.get(id).is_some_and(|seen| seen.token.instance == *instance);
+            let present = workers.get(id).is_some_and(|seen| may_be(seen.token, *instance));
             *confirmed |= asked.contains(id);
             !present
         });
@@ -194,7 +213,7 @@ impl Observer {
     }
 
     fn has_row(&self, id: &WorkerId, instance: InstanceId) -> bool {
-        self.workers.get(id).is_some_and(|seen| seen.token.instance == instance)
+        self.workers.get(id).is_some_and(|seen| may_be(seen.token, instance))
     }
 
     /// Takes note that a row was deleted, by this worker or by its own.
@@ -211,7 +230,8 @@ impl Observer {
     /// Workers whose heartbeat has stood still for the lease duration, with the version on which to delete their
     /// rows. That deletion, and nothing else, declares them dead: a heartbeat in the meantime refutes it.
     pub(crate) fn stale_workers(&self, now: Instant) -> Vec<(WorkerId, WorkerVersion)> {
-        let stale = self.workers.iter().filter(|(_, seen)| now >= seen.since + self.lease_duration);
+        let dated = self.workers.iter().filter(|(_, seen)| seen.token != WorkerVersion::UNKNOWN);
+        let stale = dated.filter(|(_, seen)| now >= seen.since + self.lease_duration);
         stale.map(|(id, seen)| (id.clone(), seen.token)).collect()
     }
 

@@ -70,6 +70,45 @@ fn a_frozen_heartbeat_is_stale_after_the_lease_duration_and_not_before() {
 }
 
 #[test]
+fn a_row_that_was_made_again_with_a_lower_counter_is_dated_anew() {
+    let t = Time::start();
+    let mut observer = Observer::new(DURATION);
+    let handed = |counter| Lease { counter, ..free(0).handed_over(WriteId(counter), &worker("b"), Checkpoint::TrimHorizon) };
+    observer.observe_scan(&scan(&[handed(40)], &[row("b", 2, 1)]), t.at(0));
+    for seconds in [5, 7, 9] {
+        observer.observe_scan(&scan(&[handed(3)], &[row("b", 2, 1)]), t.at(seconds));
+        assert_eq!(observer.lease_status(&handed(3), t.at(seconds)), LeaseStatus::Alive);
+    }
+    assert_eq!(observer.lease_status(&handed(3), t.at(16)), LeaseStatus::Alive, "it is dated from the second scan that shows it");
+    assert_eq!(observer.lease_status(&handed(3), t.at(17)), LeaseStatus::Expired);
+    // A single scan that was overtaken proves nothing.
+    observer.observe_scan(&scan(&[handed(2)], &[row("b", 2, 1)]), t.at(18));
+    observer.observe_scan(&scan(&[handed(3)], &[row("b", 2, 1)]), t.at(19));
+    assert_eq!(observer.lease_status(&handed(3), t.at(19)), LeaseStatus::Expired);
+}
+
+#[test]
+fn a_worker_whose_row_cannot_be_read_is_alive() {
+    let t = Time::start();
+    let mut observer = Observer::new(DURATION);
+    let lease = owned(0, "a", 1);
+    let obscure = WorkerRow::unreadable(worker("a"), None);
+    for seconds in [0, 5, 60] {
+        observer.observe_scan(&scan(std::slice::from_ref(&lease), std::slice::from_ref(&obscure)), t.at(seconds));
+        observer.observe_workers(&[worker("a")], std::slice::from_ref(&obscure), t.at(seconds));
+        assert_eq!(observer.lease_status(&lease, t.at(seconds)), LeaseStatus::Alive);
+        assert_eq!(stale(&observer, t.at(seconds)), [], "there is no version on which to declare it dead");
+    }
+    // With a version that can be read it is dated as any other.
+    let obscure = WorkerRow::unreadable(worker("a"), Some(WorkerVersion { instance: InstanceId(1), heartbeat: 9 }));
+    observer.observe_scan(&scan(std::slice::from_ref(&lease), std::slice::from_ref(&obscure)), t.at(70));
+    assert_eq!((stale(&observer, t.at(79)), stale(&observer, t.at(80))), (vec![], vec![("a".to_owned(), 9)]));
+    observer.observe_scan(&scan(std::slice::from_ref(&lease), &[]), t.at(81));
+    observer.observe_scan(&scan(&[lease.clone()], &[]), t.at(82));
+    assert_eq!(observer.lease_status(&lease, t.at(82)), LeaseStatus::Orphaned);
+}
+
+#[test]
 fn an_overtaken_read_does_not_turn_time_back() {
     let t = Time::start();
     let mut observer = Observer::new(DURATION);

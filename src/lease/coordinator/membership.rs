@@ -40,7 +40,7 @@ impl Outfit {
     }
 
     async fn try_join(&self) -> Result<(Arc<Life>, TableScan)> {
-        let scan = self.call(self.table.scan()).await?;
+        let scan = self.scan().await?;
         self.refuse_java(&scan).await?;
         let version = WorkerVersion { instance: self.random.instance_id(), heartbeat: 0 };
         let row = WorkerRow {
@@ -76,7 +76,7 @@ impl Outfit {
         // fails: the row just written would else be watched as that of a namesake.
         let mut backoff = self.table_retry().backoff(&self.random);
         loop {
-            match self.call(self.table.scan()).await {
+            match self.scan().await {
                 Ok(scan) => return Ok((Life::new(self.clone(), version, sent), scan)),
                 Err(error) if retry_table(&error) && backoff.wait().await => {}
                 Err(error) => return Err(error),
@@ -129,7 +129,7 @@ impl Outfit {
         let until = Instant::now() + JAVA_RENEWAL;
         while Instant::now() < until {
             sleep(JAVA_RENEWAL / 8).await;
-            let now = java_tokens(&self.call(self.table.scan()).await?);
+            let now = java_tokens(&self.scan().await?);
             if let Some((name, _)) = now.iter().find(|(name, token)| before.iter().any(|(n, t)| n == name && t != token)) {
                 return Err(self.java_is_alive(name));
             }
@@ -203,15 +203,18 @@ impl Life {
                 // Unknown: the heartbeat may have landed, perhaps an earlier attempt's.
                 outcome => match outfit.call(outfit.table.get_workers(std::slice::from_ref(self.me()))).await {
                     Ok(rows) => match rows.first() {
-                        Some(row) if row.version.instance != self.instance => return false,
+                        Some(row) if !row.may_be(self.instance) => return false,
                         None => return false,
                         Some(row) if row.version.heartbeat > version.heartbeat => {
                             // Nobody can tell which attempt it was; the fence counts from the first.
                             self.beat_settled(version, first_sent, &BTreeSet::new());
                             return true;
                         }
-                        Some(_) => match outcome {
+                        Some(row) => match outcome {
                             Err(error) => error,
+                            Ok(_) if row.state == WorkerState::Unreadable => {
+                                Error::new(ErrorKind::InvalidData, "the worker row cannot be read: delete it, or restore it")
+                            }
                             Ok(_) => Error::new(ErrorKind::Unavailable, "the worker row is in flux"),
                         },
                     },

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use super::{life::Life, writer::retry_table};
 use crate::{
     error::Result,
-    lease::{Lease, LeaseKey, WriteOutcome},
+    lease::{Lease, LeaseKey, WorkerRow, WriteOutcome},
     types::{Checkpoint, InstanceId, WorkerId},
 };
 
@@ -26,11 +26,35 @@ pub(super) enum Claim {
     Accept,
 }
 
+/// Leases that are being taken; dropping it ends that, by a panic too.
+struct Taking<'a> {
+    life: &'a Life,
+    keys: Vec<LeaseKey>,
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        let mut state = self.life.state();
+        for key in &self.keys {
+            state.taking.remove(key);
+        }
+    }
+}
+
+/// Workers registered at the moment of a read.
+pub(super) struct Living(Vec<WorkerRow>);
+
+impl Living {
+    /// Whether this life of the worker is, or may be, one of them.
+    pub(super) fn has(&self, worker: &WorkerId, instance: InstanceId) -> bool {
+        self.0.iter().any(|row| row.id == *worker && row.may_be(instance))
+    }
+}
+
 impl Life {
     /// Claims leases of which only the keys are known.
     pub(super) async fn claim(self: &Arc<Self>, claims: BTreeMap<LeaseKey, Claim>) {
-        let claims = self.begin(claims);
-        let keys: Vec<LeaseKey> = claims.keys().cloned().collect();
+        let (claims, _taking) = self.begin(claims);
         stream::iter(claims)
             .for_each_concurrent(CONCURRENCY, |(key, claim)| async move {
                 let outfit = &self.outfit;
@@ -42,35 +66,26 @@ impl Life {
                 }
             })
             .await;
-        self.end(&keys);
     }
 
     /// Claims leases as just read by a consistent scan.
     pub(super) async fn claim_rows(self: &Arc<Self>, rows: Vec<Lease>) {
-        let claims = self.begin(rows.into_iter().map(|row| (row.key.clone(), row)).collect());
-        let keys: Vec<LeaseKey> = claims.keys().cloned().collect();
+        let (claims, _taking) = self.begin(rows.into_iter().map(|row| (row.key.clone(), row)).collect());
         stream::iter(claims.into_values())
             .for_each_concurrent(CONCURRENCY, |row| {
                 let claim = Claim::Expired(row.counter);
                 self.take(row, claim)
             })
             .await;
-        self.end(&keys);
     }
 
     /// Leaves out what is held or being taken already, and marks the rest as being taken.
-    fn begin<T>(&self, mut claims: BTreeMap<LeaseKey, T>) -> BTreeMap<LeaseKey, T> {
+    fn begin<T>(&self, mut claims: BTreeMap<LeaseKey, T>) -> (BTreeMap<LeaseKey, T>, Taking<'_>) {
         let mut state = self.state();
         claims.retain(|key, _| !state.held.contains_key(key) && !state.taking.contains(key));
-        state.taking.extend(claims.keys().cloned());
-        claims
-    }
-
-    fn end(&self, keys: &[LeaseKey]) {
-        let mut state = self.state();
-        for key in keys {
-            state.taking.remove(key);
-        }
+        let keys: Vec<LeaseKey> = claims.keys().cloned().collect();
+        state.taking.extend(keys.iter().cloned());
+        (claims, Taking { life: self, keys })
     }
 
     /// Takes one lease, until it is settled who has it: a take whose outcome stayed unknown could make this worker
@@ -79,6 +94,10 @@ impl Life {
         let outfit = self.outfit.clone();
         let mut backoff = outfit.table_retry().backoff(&outfit.random);
         let mut in_doubt = false;
+        if let Err(error) = row.check_counter() {
+            tracing::warn!(worker_id = %self.me(), lease_key = %row.key, %error, "a lease cannot be taken");
+            return;
+        }
         loop {
             if self.expelled.is_cancelled() || row.checkpoint.is_shard_end() || !outfit.reads(&row) {
                 return;
@@ -133,14 +152,13 @@ impl Life {
         match (&row.owner, row.owner_instance) {
             (None, _) => Ok(true),
             (Some(owner), None) => Ok(owner == self.me() || claim == Claim::Expired(row.counter)),
-            (Some(owner), Some(instance)) => Ok(!self.living(&BTreeSet::from([owner.clone()])).await?.contains(&(owner.clone(), instance))),
+            (Some(owner), Some(instance)) => Ok(!self.living(&BTreeSet::from([owner.clone()])).await?.has(owner, instance)),
         }
     }
 
-    /// Which of these workers are registered now, with their instances.
-    pub(super) async fn living(&self, owners: &BTreeSet<WorkerId>) -> Result<BTreeSet<(WorkerId, InstanceId)>> {
+    /// Which of these workers are registered now.
+    pub(super) async fn living(&self, owners: &BTreeSet<WorkerId>) -> Result<Living> {
         let ids: Vec<WorkerId> = owners.iter().cloned().collect();
-        let rows = self.outfit.call(self.outfit.table.get_workers(&ids)).await?;
-        Ok(rows.into_iter().map(|row| (row.id, row.version.instance)).collect())
+        self.outfit.call(self.outfit.table.get_workers(&ids)).await.map(Living)
     }
 }

@@ -18,6 +18,12 @@ use crate::{
 /// Rows a housekeeper reads per look before it looks less often, so that the cost per second stays level.
 const ROWS_PER_LOOK: u32 = 50;
 
+/// Those next in line whose rows followers read once per heartbeat. Who dies together with the housekeeper is then known
+/// to be dead when the housekeeper is, and neither waited for nor watched from the beginning.
+const DATED_AHEAD: usize = 5;
+/// Signals read and not yet removed from the row after which they are removed at once: others may wait for room.
+const MANY_SIGNALS: usize = 64;
+
 /// Who leads, as this worker sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum View {
@@ -33,6 +39,8 @@ pub(super) struct Watch {
     life: Arc<Life>,
     view: View,
     looked: (Instant, Timestamp),
+    /// When those next in line were last looked at.
+    dated: Instant,
 }
 
 impl Watch {
@@ -47,7 +55,7 @@ impl Watch {
             None => View::Succession { former: None, roster, since: now },
         };
         let looked = (now, life.outfit.clock.now());
-        Self { life, view, looked }
+        Self { life, view, looked, dated: now }
     }
 
     /// Looks until the life is over.
@@ -94,7 +102,10 @@ impl Watch {
 
     async fn look(&mut self) {
         let life = Arc::clone(&self.life);
-        let ids = self.watched();
+        let mut ids = self.watched();
+        ids.extend(self.next_in_line());
+        ids.sort();
+        ids.dedup();
         let rows = match life.outfit.call(life.outfit.table.get_workers(&ids)).await {
             Ok(rows) => rows,
             Err(error) => {
@@ -128,9 +139,18 @@ impl Watch {
                 ids.extend(roster.iter().take_while(|id| **id != me).cloned());
             }
         }
-        ids.sort();
-        ids.dedup();
         ids
+    }
+
+    /// Those next in line, once per heartbeat.
+    fn next_in_line(&mut self) -> Vec<WorkerId> {
+        let View::Following { roster, .. } = &self.view else { return Vec::new() };
+        let now = Instant::now();
+        if now.duration_since(self.dated) < self.life.outfit.config.heartbeat_interval() {
+            return Vec::new();
+        }
+        self.dated = now;
+        roster.iter().take(DATED_AHEAD).cloned().collect()
     }
 
     async fn act_on_signals(&self, row: &WorkerRow) {
@@ -140,6 +160,9 @@ impl Watch {
             state.handled.extend(fresh.iter().cloned());
             // What the row no longer has need not be remembered.
             state.handled.retain(|signal| row.signals.contains(signal));
+            if state.handled.len() >= MANY_SIGNALS {
+                self.life.beat_now.notify_one();
+            }
             fresh
         };
         let mut claims: BTreeMap<LeaseKey, Claim> = BTreeMap::new();
@@ -181,12 +204,13 @@ impl Watch {
             View::Leading => {
                 let stood_down = {
                     let state = self.life.state();
-                    if state.leading { None } else { Some(state.leader.clone()) }
+                    let line = state.resigned.as_ref().map(|(_, line)| line.clone()).unwrap_or_default();
+                    if state.leading { None } else { Some((state.leader.clone(), line)) }
                 };
-                if let Some(leader) = stood_down {
+                if let Some((leader, line)) = stood_down {
                     self.view = match leader {
                         Some(leader) => View::Following { leader, roster: Vec::new() },
-                        None => View::Succession { former: None, roster: Vec::new(), since: now },
+                        None => View::Succession { former: None, roster: line, since: now },
                     };
                 } else if !self.life.state().observer.stale_workers(now).is_empty() {
                     self.life.plan_now.notify_one();
@@ -224,17 +248,29 @@ impl Watch {
         }
         // Those before this worker in line that are not known to be gone get a head start each.
         let ahead = roster.iter().take_while(|id| *id != me).filter(|id| Some(*id) != former.as_ref() && !is_dead(id)).count();
-        let head_start = self.life.outfit.config.watch_interval * 3 * u32::try_from(ahead).unwrap_or(u32::MAX);
-        if now.duration_since(*since) < head_start || self.life.is_leaving() {
+        let config = &self.life.outfit.config;
+        let head_start = (config.watch_interval * 3).saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
+        // However long the line, it is not waited for longer than a heartbeat may take: two housekeepers do no harm.
+        if now.duration_since(*since) < head_start.min(config.heartbeat_interval()) || self.life.is_leaving() {
             return;
         }
-        tracing::info!(worker_id = %me, "this worker does the housekeeping now");
+        let mut line: Vec<WorkerId> = roster.iter().filter(|id| Some(*id) != former.as_ref() && !is_dead(id)).cloned().collect();
+        if !line.contains(me) {
+            line.push(me.clone());
+        }
+        line.sort();
         {
             let mut state = self.life.state();
+            if state.resigned.as_ref().is_some_and(|(until, _)| now < *until) {
+                return;
+            }
+            state.resigned = None;
             state.leading = true;
             state.leader = Some(self.life.outfit.me.clone());
-            state.roster = vec![self.life.outfit.me.clone()];
+            // As it was known, until the first round has read who is there.
+            state.roster = line;
         }
+        tracing::info!(worker_id = %me, "this worker does the housekeeping now");
         self.view = View::Leading;
         self.life.beat_now.notify_one();
         self.life.plan_now.notify_one();

@@ -74,6 +74,11 @@ impl LeaseWriter {
                     drop(reply.send(finished));
                     false
                 }
+                Command::Reread(reply) => {
+                    let row = self.reread().await;
+                    drop(reply.send(row.map(Box::new)));
+                    false
+                }
                 Command::Surrender(last, reply) => {
                     answer(reply, self.surrender(last).await);
                     true
@@ -247,6 +252,20 @@ impl LeaseWriter {
         // housekeeper knows, and leaves its word in this row.
         let own = outfit.call(outfit.table.get_lease(&self.current.key)).await?;
         Ok(own.is_some_and(|row| row.vouches_for_ancestors()))
+    }
+
+    /// The row as it is now. Somebody may have written it by hand, without raising its counter.
+    async fn reread(&mut self) -> Result<Lease> {
+        let outfit = &self.life.outfit;
+        let found = outfit.call(outfit.table.get_lease(&self.current.key)).await?;
+        let Some(row) = found.filter(|row| row.is_held_by(self.life.me(), self.life.instance)) else {
+            // The next write finds out for certain, and ends the tenure.
+            return Err(Error::new(ErrorKind::Unavailable, format!("the row of lease {} is not this worker's", self.current.key)));
+        };
+        if self.unsettled.is_empty() {
+            self.current = row.clone();
+        }
+        Ok(row)
     }
 
     fn still_held(&self) -> Result<()> {

@@ -24,6 +24,8 @@ pub(super) type Item = BTreeMap<String, AttributeValue>;
 pub(super) enum Row {
     Lease(Lease),
     Worker(WorkerRow),
+    /// A worker of this library, which is there for all that is known.
+    UnreadableWorker(WorkerRow, SkippedRow),
     ForeignWorker(ForeignWorker),
     LeaderLock(LeaderLock),
     /// A row of another library that does not matter here.
@@ -43,7 +45,13 @@ impl Row {
     fn parse(item: &Item) -> Result<Self, String> {
         match entity_type(item)?.as_str() {
             LEASE => to_lease(item).map(Self::Lease),
-            WORKER if item.contains_key(INSTANCE) => to_worker(item).map(Self::Worker),
+            WORKER if item.contains_key(INSTANCE) => match (to_worker(item), get_parsed::<WorkerId>(item, LEASE_KEY)) {
+                (Err(reason), Ok(Some(id))) => {
+                    let skipped = SkippedRow { key: id.to_string(), reason };
+                    Ok(Self::UnreadableWorker(WorkerRow::unreadable(id, worker_version(item).ok()), skipped))
+                }
+                (worker, _) => worker.map(Self::Worker),
+            },
             WORKER => {
                 Ok(Self::ForeignWorker(ForeignWorker { id: require(item, LEASE_KEY)?, last_update: last_update(item).ok().flatten() }))
             }
@@ -199,11 +207,15 @@ pub(super) fn to_lease(item: &Item) -> Result<Lease, String> {
         // The KCL fills in what is missing; so does the caller.
         _ => None,
     };
+    let counter = require_number(item, LEASE_COUNTER)?;
+    if counter > Lease::MAX_COUNTER {
+        return Err(format!("{LEASE_COUNTER} is {counter}, more than {}", Lease::MAX_COUNTER));
+    }
     Ok(Lease {
         key,
         stream,
         shard_id,
-        counter: require_number(item, LEASE_COUNTER)?,
+        counter,
         owner: get_parsed(item, LEASE_OWNER)?,
         owner_instance: get_parsed(item, OWNER_INSTANCE)?,
         checkpoint_owner: get_parsed(item, CHECKPOINT_OWNER)?,
@@ -221,16 +233,20 @@ pub(super) fn to_lease(item: &Item) -> Result<Lease, String> {
     })
 }
 
+fn worker_version(item: &Item) -> Result<WorkerVersion, String> {
+    Ok(WorkerVersion {
+        instance: get_parsed(item, INSTANCE)?.ok_or_else(|| format!("{INSTANCE} is missing"))?,
+        heartbeat: require_number(item, HEARTBEAT)?,
+    })
+}
+
 /// Reads a worker of this library.
 pub(super) fn to_worker(item: &Item) -> Result<WorkerRow, String> {
     let signals = get::<Vec<String>>(item, SIGNALS)?.unwrap_or_default();
     let roster = get::<List>(item, ROSTER)?.map_or_else(Vec::new, |list| list.0);
     Ok(WorkerRow {
         id: get_parsed(item, LEASE_KEY)?.ok_or("leaseKey is missing")?,
-        version: WorkerVersion {
-            instance: get_parsed(item, INSTANCE)?.ok_or_else(|| format!("{INSTANCE} is missing"))?,
-            heartbeat: require_number(item, HEARTBEAT)?,
-        },
+        version: worker_version(item)?,
         state: get_parsed(item, STATE)?.ok_or_else(|| format!("{STATE} is missing"))?,
         leading: require(item, LEADING)?,
         roster: roster.iter().map(|id| parse(ROSTER, id)).collect::<Result<_, _>>()?,

@@ -157,13 +157,30 @@ fn what_cannot_be_read_is_skipped_with_the_reason() {
     for (name, item) in fixture(include_str!("../../../tests/fixtures/lease_rows/unreadable.json")) {
         let (_, reason) = name.split_once(": ").expect("what, colon, reason");
         match Row::from_item(&item) {
-            Row::Skipped(row) => {
+            Row::Skipped(row) | Row::UnreadableWorker(_, row) => {
                 assert_eq!(item[LEASE_KEY], string(&row.key), "{name}");
                 assert!(row.reason.starts_with(reason), "{name}: {}", row.reason);
             }
             other => panic!("{name} is read as {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_worker_whose_row_cannot_be_read_is_there_all_the_same() {
+    let rows = fixture(include_str!("../../../tests/fixtures/lease_rows/unreadable.json"));
+    let versions: Vec<_> = rows
+        .values()
+        .filter_map(|item| match Row::from_item(item) {
+            Row::UnreadableWorker(row, _) => Some((row.id, row.state, row.version)),
+            _ => None,
+        })
+        .collect();
+    let seen = WorkerVersion { instance: InstanceId(0xff), heartbeat: 3 };
+    assert_eq!(
+        versions,
+        [(worker("worker-1"), WorkerState::Unreadable, seen), (worker("worker-1"), WorkerState::Unreadable, WorkerVersion::UNKNOWN),]
+    );
 }
 
 #[test]

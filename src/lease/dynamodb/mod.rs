@@ -300,6 +300,10 @@ impl LeaseTable for DynamoDbLeaseTable {
                 match Row::from_item(&item.into_iter().collect()) {
                     Row::Lease(lease) => scan.leases.push(lease),
                     Row::Worker(worker) => scan.workers.push(worker),
+                    Row::UnreadableWorker(worker, skipped) => {
+                        scan.workers.push(worker);
+                        scan.skipped.push(skipped);
+                    }
                     Row::ForeignWorker(worker) => scan.foreign_workers.push(worker),
                     Row::LeaderLock(lock) => scan.leader_lock = Some(lock),
                     Row::Ignored => {}
@@ -355,7 +359,7 @@ impl LeaseTable for DynamoDbLeaseTable {
         let mut rows: Vec<WorkerRow> = items
             .iter()
             .filter_map(|item| match Row::from_item(item) {
-                Row::Worker(row) => Some(row),
+                Row::Worker(row) | Row::UnreadableWorker(row, _) => Some(row),
                 Row::Lease(_) | Row::ForeignWorker(_) | Row::LeaderLock(_) | Row::Ignored | Row::Skipped(_) => None,
             })
             .collect();

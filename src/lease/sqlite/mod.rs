@@ -128,10 +128,9 @@ impl LeaseTable for SqliteLeaseTable {
                     let mut rows = statement.query([])?;
                     while let Some(row) = rows.next()? {
                         let id: String = row.get("worker_id")?;
-                        match row::to_worker(row, &signals.remove(&id).unwrap_or_default()) {
-                            Ok(worker) => scan.workers.push(worker),
-                            Err(error) => scan.skipped.push(SkippedRow { key: id, reason: error.reason()? }),
-                        }
+                        let (worker, reason) = row::to_worker_or_reason(row, &id, &signals.remove(&id).unwrap_or_default())?;
+                        scan.workers.extend(worker);
+                        scan.skipped.extend(reason.map(|reason| SkippedRow { key: id, reason }));
                     }
                 }
                 tx.commit()?;
@@ -184,11 +183,7 @@ impl LeaseTable for SqliteLeaseTable {
                 let tx = connection.transaction()?;
                 let mut found = Vec::with_capacity(ids.len());
                 for id in ids {
-                    match row::find_worker(&tx, &id) {
-                        Ok(worker) => found.extend(worker),
-                        // A scan reports it.
-                        Err(error) => drop(error.reason()?),
-                    }
+                    found.extend(row::find_worker(&tx, &id)?);
                 }
                 Ok(found)
             })

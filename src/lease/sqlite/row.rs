@@ -95,11 +95,15 @@ pub(super) fn to_lease(row: &Row<'_>) -> Result<Lease, RowError> {
         (Some(start), Some(end)) => Some(HashKeyRange::parse(&start, &end).map_err(|e| wrong("starting_hash_key")(&e))?),
         _ => None,
     };
+    let counter = number(row, "lease_counter")?;
+    if counter > Lease::MAX_COUNTER {
+        return Err(wrong("lease_counter")(&format!("{counter} is more than {}", Lease::MAX_COUNTER)));
+    }
     Ok(Lease {
         key: text(row, "lease_key")?,
         stream: optional_text(row, "stream_name")?,
         shard_id: text(row, "shard_id")?,
-        counter: number(row, "lease_counter")?,
+        counter,
         owner: optional_text(row, "lease_owner")?,
         owner_instance: optional_text(row, "owner_instance")?,
         checkpoint_owner: optional_text(row, "checkpoint_owner")?,
@@ -176,10 +180,26 @@ fn write_lease(connection: &Connection, sql: &str, lease: &Lease) -> Result<usiz
     })?)
 }
 
-pub(super) fn to_worker(row: &Row<'_>, signals: &[String]) -> Result<WorkerRow, RowError> {
+fn worker_version(row: &Row<'_>) -> Result<WorkerVersion, RowError> {
+    Ok(WorkerVersion { instance: text(row, "instance")?, heartbeat: number(row, "heartbeat")? })
+}
+
+/// A worker, or what is wrong with its row beside what can be told of it.
+pub(super) fn to_worker_or_reason(row: &Row<'_>, id: &str, signals: &[String]) -> Result<(Option<WorkerRow>, Option<String>), RowError> {
+    match to_worker(row, signals) {
+        Ok(worker) => Ok((Some(worker), None)),
+        Err(error) => {
+            let reason = error.reason()?;
+            let unreadable = id.parse().ok().map(|id| WorkerRow::unreadable(id, worker_version(row).ok()));
+            Ok((unreadable, Some(reason)))
+        }
+    }
+}
+
+fn to_worker(row: &Row<'_>, signals: &[String]) -> Result<WorkerRow, RowError> {
     Ok(WorkerRow {
         id: text(row, "worker_id")?,
-        version: WorkerVersion { instance: text(row, "instance")?, heartbeat: number(row, "heartbeat")? },
+        version: worker_version(row)?,
         state: text(row, "state")?,
         leading: value(row, "leading")?,
         roster: list(row, "roster")?,
@@ -194,7 +214,8 @@ pub(super) fn find_worker(tx: &Transaction<'_>, id: &WorkerId) -> Result<Option<
     let mut statement = tx.prepare_cached("SELECT signal FROM signals WHERE worker_id = ?1")?;
     let signals: Vec<String> = statement.query_map([id.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
     let mut statement = tx.prepare_cached(SELECT_WORKER)?;
-    statement.query_row([id.as_str()], |row| Ok(to_worker(row, &signals))).optional()?.transpose()
+    let found = statement.query_row([id.as_str()], |row| Ok(to_worker_or_reason(row, id.as_str(), &signals))).optional()?;
+    Ok(found.transpose()?.and_then(|(worker, _)| worker))
 }
 
 /// Writes a whole row without its signals, on condition of the expected version.

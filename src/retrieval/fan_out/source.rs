@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::{Config, Registration, reader::Reader};
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::Result,
     random::Randomness,
-    retrieval::{Delivery, Gauge, RecordSource, ShardBudget, UnpackingOfShard, polling::Cursor},
+    retrieval::{Delivery, Gauge, RecordSource, ShardBudget, UnpackingOfShard, polling::Cursor, restart::Restarts},
     stream::{StreamClient, StreamReference},
     task::{Spawner, Task},
     types::ShardId,
@@ -38,13 +38,15 @@ pub(crate) struct FanOutSource {
     cursor: Cursor,
     events: mpsc::Receiver<Result<Delivery>>,
     task: Task<()>,
+    restarts: Restarts,
 }
 
 impl FanOutSource {
     /// Begins to read.
     pub(crate) fn start(subscriber: Subscriber, cursor: Cursor) -> Self {
         let (task, events) = Self::spawn(&subscriber, cursor);
-        Self { subscriber, cursor, events, task }
+        let restarts = Restarts::new(&subscriber.random, &subscriber.gauge);
+        Self { subscriber, cursor, events, task, restarts }
     }
 
     fn spawn(subscriber: &Subscriber, cursor: Cursor) -> (Task<()>, mpsc::Receiver<Result<Delivery>>) {
@@ -58,20 +60,21 @@ impl FanOutSource {
 #[async_trait]
 impl RecordSource for FanOutSource {
     async fn next(&mut self) -> Result<Delivery> {
-        if let Some(event) = self.events.recv().await {
-            if let Ok(Delivery::Batch(batch)) = &event {
-                self.cursor.delivered_up_to(batch.last());
+        loop {
+            if self.restarts.wait().await {
+                // After the last batch delivered; what the task had queued before it panicked was received below.
+                (self.task, self.events) = Self::spawn(&self.subscriber, self.cursor);
             }
-            return event;
+            if let Some(delivery) = self.events.recv().await {
+                if let Ok(Delivery::Batch(batch)) = &delivery {
+                    self.cursor.delivered_up_to(batch.last());
+                    self.restarts.delivered();
+                }
+                return delivery;
+            }
+            if let Some(error) = self.restarts.gone(&mut self.task, &self.subscriber.shard_id).await {
+                return Err(error);
+            }
         }
-        // The task is gone without having said that the shard has ended: it panicked. Begin anew after the last batch
-        // delivered; what it had queued was received above.
-        let why = match self.task.join().await {
-            Ok(()) => "it ended early".to_owned(),
-            Err(failed) => failed.to_string(),
-        };
-        (self.task, self.events) = Self::spawn(&self.subscriber, self.cursor);
-        let shard_id = &self.subscriber.shard_id;
-        Err(Error::new(ErrorKind::Internal, format!("reading of shard {shard_id} was interrupted and is begun anew: {why}")))
     }
 }

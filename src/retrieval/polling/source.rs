@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::{Config, Cursor, fetch::Fetcher};
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::Result,
     random::Randomness,
-    retrieval::{Delivery, Gauge, RecordSource, ShardBudget, UnpackingOfShard},
+    retrieval::{Delivery, Gauge, RecordSource, ShardBudget, UnpackingOfShard, restart::Restarts},
     stream::{StreamClient, StreamReference},
     task::{Spawner, Task},
     types::ShardId,
@@ -37,13 +37,15 @@ pub(crate) struct PollingSource {
     cursor: Cursor,
     fetched: mpsc::Receiver<Result<Delivery>>,
     task: Task<()>,
+    restarts: Restarts,
 }
 
 impl PollingSource {
     /// Begins to fetch.
     pub(crate) fn start(reader: ShardReader, cursor: Cursor) -> Self {
         let (task, fetched) = Self::spawn(&reader, cursor);
-        Self { reader, cursor, fetched, task }
+        let restarts = Restarts::new(&reader.random, &reader.gauge);
+        Self { reader, cursor, fetched, task, restarts }
     }
 
     fn spawn(reader: &ShardReader, cursor: Cursor) -> (Task<()>, mpsc::Receiver<Result<Delivery>>) {
@@ -57,19 +59,21 @@ impl PollingSource {
 #[async_trait]
 impl RecordSource for PollingSource {
     async fn next(&mut self) -> Result<Delivery> {
-        if let Some(fetched) = self.fetched.recv().await {
-            if let Ok(Delivery::Batch(batch)) = &fetched {
-                self.cursor.delivered_up_to(batch.last());
+        loop {
+            if self.restarts.wait().await {
+                // After the last batch delivered; what the task had queued before it panicked was received below.
+                (self.task, self.fetched) = Self::spawn(&self.reader, self.cursor);
             }
-            return fetched;
+            if let Some(delivery) = self.fetched.recv().await {
+                if let Ok(Delivery::Batch(batch)) = &delivery {
+                    self.cursor.delivered_up_to(batch.last());
+                    self.restarts.delivered();
+                }
+                return delivery;
+            }
+            if let Some(error) = self.restarts.gone(&mut self.task, &self.reader.shard_id).await {
+                return Err(error);
+            }
         }
-        // The task is gone without having said that the shard has ended: it panicked. Begin anew after the last
-        // batch delivered; what it had queued was received above.
-        let why = match self.task.join().await {
-            Ok(()) => "it ended early".to_owned(),
-            Err(failed) => failed.to_string(),
-        };
-        (self.task, self.fetched) = Self::spawn(&self.reader, self.cursor);
-        Err(Error::new(ErrorKind::Internal, format!("fetching of shard {} was interrupted and is begun anew: {why}", self.reader.shard_id)))
     }
 }

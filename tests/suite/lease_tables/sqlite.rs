@@ -10,7 +10,7 @@ use std::{
 use rusqlite::Connection;
 use shardkeeper::{
     Error, ErrorKind,
-    lease::{LeaseTable, SqliteLeaseTable, WriteOutcome, conformance},
+    lease::{LeaseTable, SqliteLeaseTable, WorkerRow, WriteOutcome, conformance},
     types::InstanceId,
 };
 use tempfile::TempDir;
@@ -186,22 +186,27 @@ async fn rows_that_cannot_be_read_are_skipped_and_named() {
     let used = table(&path);
     used.initialize().await.expect("new");
     let samples = conformance::Samples::seeded(4);
-    let (good, bad) = (samples.lease(), samples.lease());
+    let (good, bad, endless) = (samples.lease(), samples.lease(), samples.lease());
     let worker = conformance::worker_row(&samples.worker_id(), InstanceId(1));
-    for lease in [&good, &bad] {
+    for lease in [&good, &bad, &endless] {
         assert_eq!(used.create_lease(lease).await.expect("written"), WriteOutcome::Applied);
     }
     assert_eq!(used.put_worker(&worker, None).await.expect("written"), WriteOutcome::Applied);
     let hand = Connection::open(&path).expect("opened");
     hand.execute("UPDATE leases SET checkpoint = 'tomorrow' WHERE lease_key = ?1", [bad.key.as_str()]).expect("edited");
+    let edited = "UPDATE leases SET lease_counter = 9223372036854775807 WHERE lease_key = ?1";
+    hand.execute(edited, [endless.key.as_str()]).expect("edited");
     hand.execute("UPDATE workers SET state = 'DANCING'", []).expect("edited");
 
     let scan = used.scan().await.expect("the rest can be read");
     assert_eq!(scan.leases, [good]);
-    assert!(scan.workers.is_empty());
+    let unreadable = WorkerRow::unreadable(worker.id.clone(), Some(worker.version));
+    assert_eq!(scan.workers, std::slice::from_ref(&unreadable), "it is there, whatever it says");
+    assert_eq!(used.get_workers(std::slice::from_ref(&worker.id)).await.expect("read"), [unreadable]);
     let skipped: Vec<(&str, &str)> = scan.skipped.iter().map(|s| (s.key.as_str(), s.reason.as_str())).collect();
     assert!(skipped.iter().any(|(key, reason)| *key == bad.key.as_str() && reason.contains("tomorrow")), "{skipped:?}");
     assert!(skipped.iter().any(|(key, reason)| *key == worker.id.as_str() && reason.contains("DANCING")), "{skipped:?}");
+    assert!(skipped.iter().any(|(key, reason)| *key == endless.key.as_str() && reason.contains("lease_counter")), "{skipped:?}");
     let error = used.get_lease(&bad.key).await.expect_err("asked for by name");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
 }

@@ -99,7 +99,9 @@ impl Config {
                 self.processor_retry.max_delay, self.processor_retry.min_delay
             ));
         }
-        check_span("handler_timeout", self.handler_timeout.unwrap_or(DAY), Duration::from_nanos(1)..=DAY)?;
+        if let Some(limit) = self.handler_timeout {
+            check_span("handler_timeout", limit, Duration::from_millis(1)..=DAY)?;
+        }
         check_span("parent_poll_interval", self.parent_poll_interval, Duration::from_millis(1)..=DAY)
     }
 }

@@ -84,7 +84,7 @@ async fn a_lease_won_back_does_not_wait_for_ever_for_a_consumer_that_blocks() {
     let patience = Duration::from_secs(10);
     let mut consumers = Consumers {
         contexts: BTreeMap::new(),
-        table: Arc::new(MemoryLeaseTable::default()),
+        table: Arc::new(MemoryLeaseTable::new()),
         refusal: None,
         running: FuturesUnordered::new(),
         waiting: BTreeMap::new(),

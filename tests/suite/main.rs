@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod documents;
+mod fuzz;
 mod layering;
 mod lease_tables;
 mod local_command;

@@ -40,10 +40,11 @@ pub struct Config {
     /// Batches fetched ahead of processing, per shard; default 3. More evens out slow batches at the cost of memory,
     /// within the worker's byte budget. KCL: `maxPendingProcessRecordsInput`, 3.
     pub max_buffered_batches: usize,
-    /// Calls per second and shard that this application allows itself, 1 to 5; default 5. Less leaves room for
-    /// other applications; without it they find a balance through throttling.
+    /// Calls per second and shard that this application allows itself; default 5, what the service allows. Less leaves
+    /// room for other applications; without it they find a balance through throttling. More is for endpoints without
+    /// limits, such as `shardkeeper local --no-limits`.
     pub calls_per_second: u32,
-    /// Bytes per second and shard that this application allows itself, up to 2 MiB, the default. See
+    /// Bytes per second and shard that this application allows itself; default 2 MiB, what the service allows. See
     /// [`calls_per_second`](Config::calls_per_second).
     pub bytes_per_second: u64,
     /// How long a shard that cannot be read for a reason that seldom passes by itself (stream not found, access
@@ -86,8 +87,8 @@ impl Config {
         }
         for (name, value, most) in [
             ("max_records", u64::from(self.max_records), u64::from(crate::limits::GET_RECORDS_MAX_RECORDS)),
-            ("calls_per_second", u64::from(self.calls_per_second), u64::from(crate::limits::GET_RECORDS_CALLS_PER_SECOND)),
-            ("bytes_per_second", self.bytes_per_second, crate::limits::READ_BYTES_PER_SECOND),
+            ("calls_per_second", u64::from(self.calls_per_second), u64::from(u32::MAX)),
+            ("bytes_per_second", self.bytes_per_second, u64::MAX),
         ] {
             if !(1..=most).contains(&value) {
                 return bad(format!("polling {name} is {value}, expected 1 to {most}"));
@@ -114,7 +115,7 @@ mod tests {
             ("blocked_retry_interval", Config { blocked_retry_interval: Duration::MAX, ..Config::default() }),
             ("max_records", Config { max_records: 10_001, ..Config::default() }),
             ("calls_per_second", Config { calls_per_second: 0, ..Config::default() }),
-            ("bytes_per_second", Config { bytes_per_second: 3 * 1024 * 1024, ..Config::default() }),
+            ("bytes_per_second", Config { bytes_per_second: 0, ..Config::default() }),
             ("max_buffered_batches", Config { max_buffered_batches: 0, ..Config::default() }),
         ] {
             let error = config.validate().expect_err(field);

@@ -28,9 +28,10 @@ use tokio::{
 };
 
 type Outcome = Result<(), String>;
+type Scenario = (&'static str, fn() -> Outcome);
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, fn() -> Outcome); 7] = [
+pub(crate) const ALL: [Scenario; 7] = [
     ("a_blocked_handler_does_not_slow_a_thousand_subscribed_shards", || {
         in_virtual_time(blocked_among_many(1000, Retrieval::FanOut(Consumer::OfApplication)))
     }),

@@ -39,6 +39,9 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// made again that fast.
 const SAME_CREATION: Duration = Duration::from_secs(1);
 
+/// Attempts to end the lease of a shard past retention, whose row changes meanwhile.
+const GIVE_UP_ATTEMPTS: u32 = 5;
+
 /// How long the lease of a finished shard stays when nobody needs it any more. A create request for it that was delayed
 /// on its way, and repeated meanwhile, would make the row anew, and the shard would be read once more; so the row outlives
 /// any request. As KCL's `completedLeaseCleanupIntervalMillis`.
@@ -405,7 +408,7 @@ impl ShardSync {
         }
         let after: Vec<&Lease> = leases.iter().copied().chain(&missing).collect();
         let settled = audit(&after);
-        let created = self.create(table, missing.clone(), description).await?;
+        let mut created = self.create(table, missing.clone(), description).await?;
         for lease in confirmed {
             self.set_start(table, lease, BEGINNING).await?;
         }
@@ -416,6 +419,12 @@ impl ShardSync {
         let expired: Vec<ShardId> = unread.iter().map(|lease| lease.shard_id.clone()).collect();
         for lease in &unread {
             self.give_up_expired(table, lease, listed).await?;
+        }
+        if !unread.is_empty() {
+            // What follows them is read at once, instead of after the next sync.
+            let scan = table.scan().await?;
+            let missing = compare(&self.identifier, listed, &self.own(&scan), start).missing;
+            created += self.create(table, missing, description).await?;
         }
         let mut state = self.state();
         state.settled = settled;
@@ -433,7 +442,7 @@ impl ShardSync {
 
     /// Ends the lease of a shard whose records are gone before they were read: its children would wait for ever. The
     /// listing alone is not believed; the service must say that there is no such shard. The owner, if there is one,
-    /// finds its lease gone, and the next sync makes the leases of the children.
+    /// finds its lease gone.
     async fn give_up_expired(&self, table: &dyn LeaseTable, lease: &Lease, listed: &[Shard]) -> Result<()> {
         match self.client.shard_iterator(&self.stream, &lease.shard_id, ShardPosition::TrimHorizon).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -445,10 +454,20 @@ impl ShardSync {
             "a shard is past retention before it was read to its end: the rest of its records is lost"
         );
         let children = listed.iter().filter(|shard| shard.parents.contains(&lease.shard_id)).map(|shard| shard.id.clone());
-        let next = lease.ended(WriteId(self.random.next_u64()), children);
-        if table.update_lease(lease, &next).await? == WriteOutcome::Conflict {
-            tracing::debug!(lease_key = %lease.key, "the row changed as its lease was given up; the next sync looks again");
+        let children: Vec<ShardId> = children.collect();
+        // A fleet that was away for so long takes its leases at this very moment.
+        let mut row = lease.clone();
+        for _ in 0..GIVE_UP_ATTEMPTS {
+            let next = row.ended(WriteId(self.random.next_u64()), children.iter().cloned());
+            if table.update_lease(&row, &next).await? == WriteOutcome::Applied {
+                return Ok(());
+            }
+            match table.get_lease(&row.key).await? {
+                Some(found) if !found.checkpoint.is_shard_end() => row = found,
+                _ => return Ok(()),
+            }
         }
+        tracing::debug!(lease_key = %lease.key, "the row changed again and again as its lease was given up; the next sync looks again");
         Ok(())
     }
 

@@ -1,13 +1,12 @@
 //! Consumes a stream on AWS until SIGTERM or ctrl-c: `cargo run --example aws_consumer -- STREAM`.
 //!
 //! Credentials and region come from the environment, as for any AWS tool. To try it against the local server, start
-//! `shardkeeper local --stream clicks:4` and set `AWS_ENDPOINT_URL_KINESIS` and `AWS_ENDPOINT_URL_DYNAMODB`.
+//! `cargo run --features cli --bin shardkeeper -- local --stream clicks:4` and set, in another terminal,
+//! `AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:4567 AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:8000 AWS_REGION=us-east-1
+//! AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local`. It starts at what is put from then on.
 
-use async_trait::async_trait;
-use shardkeeper::{
-    processor::{BoxError, ProcessRecordsInput, RecordProcessor},
-    worker::Worker,
-};
+use aws_config::BehaviorVersion;
+use shardkeeper::{BoxError, ProcessRecordsInput, RecordProcessor, Worker, async_trait};
 
 struct PrintSizes;
 
@@ -21,11 +20,13 @@ impl RecordProcessor for PrintSizes {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init(); // without it, nobody hears why a worker waits
     let stream = std::env::args().nth(1).ok_or("usage: aws_consumer STREAM (a name or an ARN)")?;
-    let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    let config = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let worker = Worker::builder("aws-consumer-example", stream, || PrintSizes).aws(&config).build()?;
-    let report = worker.run().await?;
+    let report = worker.run().await?; // until SIGTERM or ctrl-c
     println!("{} records processed", report.records);
+    report.check()?; // exit code 1 if it never got to work, or shards failed: `report.failures()`
     Ok(())
 }

@@ -26,6 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bad_input_dynamodb_table", dynamodb_table_of_something_else),
         trial("bad_input_sqlite_file", sqlite_file_of_something_else),
         trial("bad_input_recreated_stream", recreated_stream),
+        trial("bad_input_other_stream", table_of_another_stream),
+        trial("bad_input_names", names_that_cannot_be),
         trial("bad_input_settings", settings_that_clash),
         trial("bad_input_data_directory", data_directory_that_cannot_be_written),
         trial("bad_input_port", port_in_use),
@@ -121,7 +123,13 @@ async fn sqlite_file_of_something_else() -> Result {
     let other = fleet.dir().join("other.sqlite");
     rusqlite::Connection::open(&other)?.execute_batch("CREATE TABLE invoices (id INTEGER PRIMARY KEY, sum REAL)")?;
     let nowhere = fleet.dir().join("missing").join("leases.sqlite");
-    for file in [&text, &other, &nowhere] {
+    let mut files = vec![&text, &other, &nowhere];
+    // Not even root can create files there.
+    let unwritable = std::path::PathBuf::from("/proc/leases.sqlite");
+    if cfg!(target_os = "linux") {
+        files.push(&unwritable);
+    }
+    for file in files {
         let before = std::fs::read(file).ok();
         let name = file.file_name().and_then(|name| name.to_str()).ok_or("no file name")?.to_owned();
         let spec = WorkerSpec { table: LeaseTableKind::Sqlite(file.clone()), ..fleet.spec.clone() };
@@ -160,6 +168,27 @@ async fn recreated_stream() -> Result {
     let checkpoint = |leases: &[shardkeeper::lease::Lease]| leases.iter().map(|l| (l.key.clone(), l.checkpoint)).collect::<Vec<_>>();
     let after = table.scan().await?.leases;
     if checkpoint(&before) != checkpoint(&after) { Err("the checkpoints of the former stream are gone".into()) } else { Ok(()) }
+}
+
+async fn table_of_another_stream() -> Result {
+    let mut fleet = fleet(&[]).await?;
+    fleet.start("a")?;
+    fleet.see_balance(2, &["a"]).await?;
+    let kinesis = &fleet.server.kinesis;
+    kinesis.create_stream().stream_name("orders").shard_count(2).send().await?;
+    let spec = WorkerSpec { stream: "orders".to_owned(), ..fleet.spec.clone() };
+    let end = worker_end(&fleet, "b", &spec).await?;
+    refused("other stream", &end, &["stream/clicks", "stream/orders", "another application name"])?;
+    if end.stderr.contains("made again") { Err(format!("another stream is not a re-created one: {}", end.stderr).into()) } else { Ok(()) }
+}
+
+async fn names_that_cannot_be() -> Result {
+    let fleet = fleet(&[]).await?;
+    for (i, app) in ["a b", "ab"].into_iter().enumerate() {
+        let spec = WorkerSpec { app: app.to_owned(), ..fleet.spec.clone() };
+        refused("application name", &worker_end(&fleet, &format!("w{i}"), &spec).await?, &[app, "3 to 255"])?;
+    }
+    Ok(())
 }
 
 async fn settings_that_clash() -> Result {

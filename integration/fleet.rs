@@ -92,7 +92,8 @@ async fn scenario(mut fleet: Fleet, table: Arc<dyn LeaseTable>) -> Result {
         }
     }
     check::saw_enough(&watch, 8)?;
-    let evidence = Evidence { put, history, parents: lineage(&fleet).await?, disturbed: disturbed(&mut fleet, &["a", "c"])?, table: watch };
+    let evidence =
+        Evidence { put, history, parents: lineage(&fleet, 5).await?, disturbed: disturbed(&mut fleet, &["a", "c"])?, table: watch };
     check::everything(&evidence)
 }
 
@@ -134,8 +135,9 @@ fn disturbed(fleet: &mut Fleet, known: &[&str]) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-async fn lineage(fleet: &Fleet) -> Result<Vec<Lineage>> {
-    let shards = fleet.server.kinesis.list_shards().stream_name(STREAM).send().await?;
+/// The parents of all shards that have any, of which there must be so many.
+pub(crate) async fn lineage(fleet: &Fleet, children: usize) -> Result<Vec<Lineage>> {
+    let shards = fleet.server.kinesis.list_shards().stream_name(&fleet.spec.stream).send().await?;
     let mut found = Vec::new();
     for shard in shards.shards() {
         let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()].into_iter().flatten();
@@ -144,8 +146,8 @@ async fn lineage(fleet: &Fleet) -> Result<Vec<Lineage>> {
             found.push(Lineage { child: ShardId::new(shard.shard_id())?, parents });
         }
     }
-    if found.len() < 5 {
-        return Err(format!("expected 5 child shards, the service lists {}", found.len()).into());
+    if found.len() != children {
+        return Err(format!("expected {children} child shards, the service lists {}", found.len()).into());
     }
     Ok(found)
 }

@@ -27,7 +27,7 @@ pub enum ErrorKind {
     LimitExceeded,
     /// The stream, shard, table or consumer does not exist.
     NotFound,
-    /// The credentials do not allow it, or are missing or expired.
+    /// The credentials do not allow it, or are missing or expired; of a file, this user may not write it.
     AccessDenied,
     /// A call or setting is wrong; the message says which value, and the fix.
     InvalidInput,

@@ -7,47 +7,50 @@
 //!
 //! # Quick start
 //!
-//! On a stream in the process, with the feature `local`; on AWS, `.aws(&aws_config::load_from_env().await)` takes the place
-//! of `.local(&kinesis)`.
+//! On a stream in the process, with the feature `local`. On AWS,
+//! `.aws(&aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)` takes the place of `.local(&kinesis)`, and the
+//! streams are there already; the README has that program.
 //!
 //! ```
+//! use std::time::Duration;
+//!
 //! use shardkeeper::{
 //!     BoxError, InitialPosition, ProcessRecordsInput, RecordProcessor, Worker, async_trait,
 //!     local::{CreateStream, LocalKinesis, PutEntry},
 //! };
-//! use tokio::sync::mpsc;
 //!
-//! struct Forward(mpsc::Sender<String>);
+//! struct PrintClicks;
 //!
 //! #[async_trait]
-//! impl RecordProcessor for Forward {
+//! impl RecordProcessor for PrintClicks {
 //!     async fn process_records(&mut self, input: ProcessRecordsInput<'_>) -> Result<(), BoxError> {
 //!         for record in input.records {
-//!             self.0.send(String::from_utf8(record.data().to_vec())?).await?;
+//!             println!("{} {}", input.shard_id, std::str::from_utf8(record.data())?);
 //!         }
-//!         Ok(()) // acknowledges the batch; an error would deliver it again
+//!         // The records are done: the checkpoint may pass them. An error would deliver the batch again.
+//!         Ok(())
 //!     }
 //! }
 //!
 //! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! async fn main() -> Result<(), BoxError> {
 //!     let kinesis = LocalKinesis::in_memory();
 //!     kinesis.create_stream(&CreateStream::provisioned("clicks".parse()?, 2))?;
 //!     kinesis.put_record(&"clicks".parse()?, PutEntry::new("user-7", "hello"), None)?;
 //!
-//!     let (sender, mut received) = mpsc::channel(16);
-//!     let worker = Worker::builder("quick-start", "clicks", move || Forward(sender.clone()))
+//!     let worker = Worker::builder("quick-start", "clicks", || PrintClicks)
 //!         .local(&kinesis)
-//!         .initial_position(InitialPosition::TrimHorizon)
+//!         .initial_position(InitialPosition::TrimHorizon) // by default a new application starts at what is put from now on
 //!         .build()?;
 //!     let handle = worker.handle();
-//!     let (report, first) = tokio::join!(worker.run(), async {
-//!         let first = received.recv().await;
-//!         handle.shutdown();
-//!         first
-//!     });
-//!     assert_eq!(first.as_deref(), Some("hello"));
-//!     assert_eq!(report?.records, 1);
+//!     let running = tokio::spawn(worker.run()); // until SIGTERM, ctrl-c or `handle.shutdown()`
+//!     while handle.status().shards.iter().all(|shard| shard.records == 0) {
+//!         tokio::time::sleep(Duration::from_millis(50)).await;
+//!     }
+//!     handle.shutdown();
+//!     let report = running.await??;
+//!     report.check()?; // an error when the worker never got to work, or a shard failed
+//!     assert_eq!(report.records, 1);
 //!     Ok(())
 //! }
 //! ```
@@ -93,6 +96,7 @@ pub mod processor;
 pub mod random;
 pub mod retrieval;
 pub mod retry;
+mod settings;
 mod shards;
 pub mod stream;
 pub mod task;

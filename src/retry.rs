@@ -1,10 +1,14 @@
-//! Back-off between attempts: exponential, jittered, from the worker's own randomness.
+//! Back-off between attempts: exponential, jittered, from the worker's own randomness; and why attempts go on.
 
 use std::time::Duration;
 
 use backon::BackoffBuilder;
 
 use crate::random::Randomness;
+
+mod obstacle;
+
+pub(crate) use obstacle::Obstacle;
 
 /// How often and how patiently something is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -44,7 +44,8 @@ impl Display {
                 for tenure in entries.tenures.iter().filter(|t| t.until.is_none()) {
                     *owners.entry(tenure.worker).or_default() += 1;
                 }
-                let owners: Vec<String> = owners.iter().map(|(worker, n)| format!("{worker}: {n} shards")).collect();
+                let owners: Vec<String> =
+                    owners.iter().map(|(worker, n)| format!("{worker}: {n} {}", if *n == 1 { "shard" } else { "shards" })).collect();
                 let behind = entries.put_count.saturating_sub(entries.delivered_count);
                 format!("put {}, delivered {}, on their way {behind} | {}", entries.put_count, entries.delivered_count, owners.join(", "))
             };

@@ -131,7 +131,7 @@ async fn main() -> ExitCode {
     }
     let total = ledger.now();
     let workers = [('A', "stopped gracefully"), ('B', "crashed"), ('C', "joined later, ran to the end")];
-    let all_hold = report::print(&ledger, total, &workers);
+    let all_hold = report::print(&ledger, total, LEASE_DURATION, &workers);
     if let Some(file) = svg {
         if let Err(error) = std::fs::write(&file, timeline::svg(&ledger.entries().tenures, total)) {
             eprintln!("cannot write {file}: {error}");

@@ -42,7 +42,7 @@ impl TableWatch {
     }
 
     /// States as if they had been seen.
-    pub(super) fn of(states: impl Iterator<Item = (ShardId, u64, Checkpoint)>) -> Self {
+    pub(crate) fn of(states: impl Iterator<Item = (ShardId, u64, Checkpoint)>) -> Self {
         let mut seen = BTreeMap::<ShardId, Vec<Seen>>::new();
         for (shard, counter, checkpoint) in states {
             seen.entry(shard).or_default().push(Seen { counter, checkpoint });

@@ -1,6 +1,6 @@
 //! A server, its workers and what they have written.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use shardkeeper::{
     clock::{Clock as _, SystemClock},
@@ -8,7 +8,7 @@ use shardkeeper::{
 };
 use tempfile::TempDir;
 
-use super::{Finished, History, Process, Result, Server, Signal, WorkerProcess, WorkerSpec, until};
+use super::{Finished, GENEROUS, History, Process, Result, Server, Signal, WorkerProcess, WorkerSpec, until_async};
 
 /// Milliseconds since the epoch, as in events.
 pub(crate) fn now() -> i64 {
@@ -21,6 +21,8 @@ pub(crate) struct Fleet {
     pub(crate) workers: Vec<WorkerProcess>,
     pub(crate) server: Server,
     pub(crate) spec: WorkerSpec,
+    /// Longest wait for workers to do something.
+    pub(crate) patience: Duration,
     dir: TempDir,
 }
 
@@ -35,7 +37,7 @@ impl Fleet {
         let mut all = vec!["--stream", stream.as_str()];
         all.extend(flags);
         let server = Server::start(dir.path(), &all).await?;
-        Ok(Self { workers: Vec::new(), server, spec, dir })
+        Ok(Self { workers: Vec::new(), server, spec, patience: patience(), dir })
     }
 
     /// Where logs and events are.
@@ -79,7 +81,7 @@ impl Fleet {
     /// # Errors
     /// When that takes too long, with what the workers were up to.
     pub(crate) async fn see<T>(&mut self, what: &str, mut look: impl FnMut(&History) -> Option<T>) -> Result<T> {
-        let found = until(what, || Ok(look(&self.history()?))).await;
+        let found = until_async(what, self.patience, async || Ok(look(&self.history()?))).await;
         found.map_err(|error| format!("{error}\n{}", self.account()).into())
     }
 
@@ -148,6 +150,12 @@ impl Fleet {
         }
         text
     }
+}
+
+/// Another library may need more than ours; the environment says so.
+fn patience() -> Duration {
+    let seconds = std::env::var("SHARDKEEPER_PATIENCE_SECONDS").ok().and_then(|text| text.parse().ok());
+    seconds.map_or(GENEROUS, Duration::from_secs)
 }
 
 /// The last lines of a log.

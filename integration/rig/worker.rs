@@ -1,12 +1,16 @@
 //! A worker in a process of its own: this executable again, in another role.
 
 use std::{
+    ffi::OsString,
     io::Read as _,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
 use super::{Event, Process, Result, Server, What, events::EventLog, fleet::now};
+
+/// A command that takes the place of our worker, in benchmarks of others.
+const PEER: &str = "SHARDKEEPER_PEER";
 
 /// Tells the executable to be a worker.
 const ROLE: &str = "SHARDKEEPER_INTEGRATION_ROLE";
@@ -36,17 +40,41 @@ pub(crate) struct WorkerSpec {
     pub(crate) app: String,
     pub(crate) table: LeaseTableKind,
     pub(crate) flags: Vec<String>,
+    /// A program that takes the flags of `peer_consumer` and writes its events, with what comes before the flags. None is
+    /// this executable.
+    pub(crate) program: Option<Vec<OsString>>,
 }
 
 impl WorkerSpec {
     pub(crate) fn new(stream: &str, table: LeaseTableKind) -> Self {
-        Self { stream: stream.to_owned(), app: "fleet".to_owned(), table, flags: Vec::new() }
+        let program = std::env::var(PEER).ok().map(|command| command.split_whitespace().map(OsString::from).collect());
+        Self { stream: stream.to_owned(), app: "fleet".to_owned(), table, flags: Vec::new(), program }
     }
 
     /// Adds flags of `peer_consumer`.
     pub(crate) fn flags<const N: usize>(mut self, flags: [&str; N]) -> Self {
         self.flags.extend(flags.map(str::to_owned));
         self
+    }
+
+    /// Another library's consumer in place of ours.
+    pub(crate) fn program(mut self, words: Vec<OsString>) -> Self {
+        self.program = Some(words);
+        self
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = match self.program.as_deref() {
+            None => Command::new(std::env::current_exe()?),
+            Some([]) => return Err("a program needs a name".into()),
+            Some([name, words @ ..]) => {
+                let mut command = Command::new(name);
+                command.args(words);
+                command
+            }
+        };
+        command.env(ROLE, "worker").env("AWS_EC2_METADATA_DISABLED", "true");
+        Ok(command)
     }
 }
 
@@ -64,8 +92,7 @@ impl WorkerProcess {
     /// Starts a worker. `name` names its files, and is its worker id unless `id` is another.
     pub(crate) fn start(name: &str, id: &str, spec: &WorkerSpec, server: &Server, dir: &Path) -> Result<Self> {
         let events = dir.join(format!("{name}.jsonl"));
-        let mut command = Command::new(std::env::current_exe()?);
-        command.env(ROLE, "worker").env("AWS_EC2_METADATA_DISABLED", "true");
+        let mut command = spec.command()?;
         command.args(["--stream", &spec.stream, "--app", &spec.app, "--worker", id]);
         command.args(["--kinesis-endpoint", &server.kinesis_endpoint, "--dynamodb-endpoint", &server.dynamodb_endpoint]);
         command.arg("--events").arg(&events);

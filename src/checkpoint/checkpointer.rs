@@ -177,7 +177,7 @@ impl Checkpointer {
     }
 
     /// Writes what is acknowledged and not yet durable. Returns whether there was anything.
-    pub(super) async fn write_acknowledged(&self) -> Result<bool> {
+    pub(crate) async fn write_acknowledged(&self) -> Result<bool> {
         let _one_at_a_time = self.inner.writing.lock().await;
         // Asked when it is this write's turn: a two-phase checkpoint that has begun by then must not lose its first half.
         match self.progress(|p| p.due()) {

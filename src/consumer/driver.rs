@@ -144,6 +144,9 @@ impl Driver {
                     self.checkpointer.acknowledge(batch.last());
                     self.flow.status.processed(batch.records.len());
                 }
+                if self.attempts > 1 {
+                    self.flow.status.set_failure(None);
+                }
                 self.attempts = 0;
                 self.retry = None;
                 Event::Succeeded
@@ -264,6 +267,9 @@ impl Driver {
     fn failed(&mut self, call: Call, error: BoxError) -> Event {
         self.flow.status.call_failed();
         self.last_error = describe(&error);
+        // What is known of it if the shard leaves this worker before the call succeeds.
+        let trouble = self.trouble(call);
+        self.flow.status.set_failure(Some(trouble.clone()));
         let (call, attempt, reason) = (call.name(), self.attempts, self.last_error.as_str());
         let mut backoff = match self.retry.take() {
             Some((backoff, _)) => backoff,
@@ -279,27 +285,42 @@ impl Driver {
             return Event::Failed;
         }
         tracing::error!(call, attempts = attempt, reason, "user code failed for good: the shard stops and keeps its checkpoint");
-        let message = format!("shard {} stopped at checkpoint {}: {call} failed {attempt} times", self.lease.shard_id, {
-            self.checkpointer.acknowledged()
-        });
-        self.fail(Error::new(ErrorKind::Processor, message).with_source(error));
+        self.failure = Some(Error::new(ErrorKind::Processor, format!("stopped {trouble}")));
         Event::Exhausted
+    }
+
+    /// A failing call in words: `at checkpoint 4957…: process_records of records 4957… to 4957… failed 3 times, at last:
+    /// no such user`.
+    fn trouble(&self, call: Call) -> String {
+        let batch = match (&self.batch, call) {
+            (Some(batch), Call::Process) => match (batch.records.first(), batch.records.last()) {
+                (Some(first), Some(last)) if first.sequence_number() != last.sequence_number() => {
+                    format!(" of records {} to {}", first.sequence_number(), last.sequence_number())
+                }
+                (Some(only), _) => format!(" of record {}", only.sequence_number()),
+                (None, _) => String::new(),
+            },
+            _ => String::new(),
+        };
+        let times = if self.attempts == 1 { "once".to_owned() } else { format!("{} times", self.attempts) };
+        format!("at checkpoint {}: {}{batch} failed {times}: {}", self.checkpointer.acknowledged(), call.name(), self.last_error)
     }
 
     /// A call did not return in time and was dropped.
     fn dropped(&mut self, call: Call) {
         tracing::warn!(call = call.name(), "user code did not return in time and was dropped");
-        let limit = self.context.config.handler_timeout;
-        if let (Some(limit), State::Running(_) | State::Draining(_)) = (limit.filter(|_| self.flow.overran), self.flow.state) {
-            self.flow.status.call_failed();
-            let (shard_id, call) = (&self.lease.shard_id, call.name());
-            let message = format!(
-                "shard {shard_id} was given up at checkpoint {}: {call} took longer than consumer.handler_timeout ({limit:?}) and did not \
-                 return when it was told to",
-                self.checkpointer.acknowledged()
-            );
-            tracing::error!(call, ?limit, "user code hangs: the shard is given up");
-            self.fail(Error::new(ErrorKind::Processor, message));
+        let limit = self.context.config.handler_timeout.filter(|_| self.flow.overran);
+        match (limit, self.flow.state) {
+            (Some(limit), State::Running(_) | State::Draining(_)) => {
+                self.flow.status.call_failed();
+                self.last_error = format!("took longer than consumer.handler_timeout ({limit:?}) and did not return when it was told to");
+                tracing::error!(call = call.name(), ?limit, "user code hangs: the shard is given up");
+                self.fail(Error::new(ErrorKind::Processor, format!("given up {}", self.trouble(call))));
+            }
+            _ => {
+                self.last_error = "did not return in time and was dropped".to_owned();
+                self.flow.status.set_failure(Some(self.trouble(call)));
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
         polling,
     },
     retry::RetryConfig,
+    settings::{DAY, check_span},
     stream::{StreamClient, StreamReference},
     task::Spawner,
     types::WorkerId,
@@ -81,24 +82,27 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         let bad = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         if self.checkpoint_interval.is_some_and(|interval| interval.is_zero()) {
-            return bad("checkpoint_interval is zero: leave it out to write checkpoints by hand, or give 100 ms or more".to_owned());
+            return bad("checkpoint_interval is zero: set it to none to write checkpoints by hand, or give 100 ms or more".to_owned());
         }
+        let shortest = Duration::from_nanos(1);
+        check_span("checkpoint_interval", self.checkpoint_interval.unwrap_or(DAY), shortest..=DAY)?;
+        check_span("processor_retry.min_delay", self.processor_retry.min_delay, Duration::ZERO..=DAY)?;
+        check_span("processor_retry.max_delay", self.processor_retry.max_delay, Duration::ZERO..=DAY)?;
+        check_span("consumer.drain_timeout", self.drain_timeout, Duration::ZERO..=DAY)?;
+        check_span("lease_lost_timeout", self.lease_lost_timeout, Duration::ZERO..=DAY)?;
         if self.processor_retry.max_attempts == Some(0) {
             return bad("processor_retry.max_attempts is 0: the first attempt counts, give 1 or more".to_owned());
         }
         if self.processor_retry.max_delay < self.processor_retry.min_delay {
             return bad(format!(
-                "processor_retry.max_delay ({:?}) is shorter than min_delay ({:?})",
+                "processor_retry.max_delay is {:?} and min_delay {:?}: raise max_delay, or lower min_delay",
                 self.processor_retry.max_delay, self.processor_retry.min_delay
             ));
         }
-        if self.handler_timeout.is_some_and(|limit| limit.is_zero()) {
-            return bad("handler_timeout is zero: leave it out for no limit, or give more than the slowest batch takes".to_owned());
+        if let Some(limit) = self.handler_timeout {
+            check_span("handler_timeout", limit, Duration::from_millis(1)..=DAY)?;
         }
-        if self.parent_poll_interval.is_zero() {
-            return bad("parent_poll_interval is zero: give 100 ms or more".to_owned());
-        }
-        Ok(())
+        check_span("parent_poll_interval", self.parent_poll_interval, Duration::from_millis(1)..=DAY)
     }
 }
 

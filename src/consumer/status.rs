@@ -14,6 +14,7 @@ use crate::{
     clock::SharedClock,
     lease::{Lease, LeaseKey},
     retrieval::{Gauge, kpl::KplCounts},
+    stream::StreamReference,
     types::{Checkpoint, ShardId, Timestamp},
 };
 
@@ -101,6 +102,8 @@ impl fmt::Display for ShardPhase {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ShardStatus {
+    /// Its stream, as the worker was told: a name or an ARN.
+    pub stream: String,
     /// Key of its lease.
     pub lease_key: LeaseKey,
     /// The shard.
@@ -129,9 +132,10 @@ pub struct ShardStatus {
     pub replaced_subscriptions: u64,
     /// How often reading panicked, in a stream client or in this library, and was begun anew.
     pub interrupted_reads: u64,
-    /// What became of the records that were fetched.
+    /// What became of the records that were fetched, aggregated or plain: `received` counts both.
     pub kpl: KplCounts,
-    /// Why the shard stopped or cannot be read, if it did or cannot: also in the report of `run()`.
+    /// Why the shard stopped, cannot be read, or is being retried: what the report of `run()` says if the worker is told
+    /// to stop now.
     pub failure: Option<String>,
 }
 
@@ -141,6 +145,7 @@ pub(crate) struct StatusCell(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    stream: String,
     lease_key: LeaseKey,
     shard_id: ShardId,
     clock: SharedClock,
@@ -190,7 +195,7 @@ impl Cell {
 }
 
 impl StatusCell {
-    pub(crate) fn new(lease: &Lease, clock: SharedClock) -> Self {
+    pub(crate) fn new(stream: &StreamReference, lease: &Lease, clock: SharedClock) -> Self {
         let state = Mutex::new(Cell {
             phase: ShardPhase::WaitingForParents { parents: lease.parents.clone() },
             since: clock.now(),
@@ -204,7 +209,7 @@ impl StatusCell {
             handler_timeout: None,
             won_back: false,
         });
-        Self(Arc::new(Inner { lease_key: lease.key.clone(), shard_id: lease.shard_id.clone(), clock, state }))
+        Self(Arc::new(Inner { stream: stream.to_string(), lease_key: lease.key.clone(), shard_id: lease.shard_id.clone(), clock, state }))
     }
 
     /// A look at it.
@@ -222,6 +227,7 @@ impl StatusCell {
                 (phase, _) => phase.clone(),
             };
             ShardStatus {
+                stream: self.0.stream.clone(),
                 lease_key: self.0.lease_key.clone(),
                 shard_id: self.0.shard_id.clone(),
                 why: cell.why(&phase, now),
@@ -306,7 +312,8 @@ mod tests {
     async fn a_status_says_what_and_since_when_in_words_and_as_json() {
         let lease =
             Lease::new(&StreamIdentifier::Single("clicks".parse().expect("valid")), ShardId::from_index(4), Checkpoint::TrimHorizon);
-        let cell = StatusCell::new(&lease, Arc::new(TokioClock::starting_at(Timestamp::from_millis(1000))));
+        let cell =
+            StatusCell::new(&"clicks".parse().expect("valid"), &lease, Arc::new(TokioClock::starting_at(Timestamp::from_millis(1000))));
         tokio::time::sleep(Duration::from_secs(2)).await;
         cell.enter(ShardPhase::Processing { attempt: 3 });
         tokio::time::sleep(Duration::from_secs(7)).await;
@@ -315,6 +322,7 @@ mod tests {
         assert_eq!(json["phase"], "processing");
         assert_eq!(json["attempt"], 3);
         assert_eq!(json["why"], "processes a batch, attempt 3");
+        assert_eq!(json["stream"], "clicks");
         assert_eq!(json["since"], 3000, "the same phase goes on");
         assert_eq!((json["shard_id"].as_str(), json["checkpoint"].as_str()), (Some("shardId-000000000004"), Some("TRIM_HORIZON")));
     }
@@ -323,7 +331,8 @@ mod tests {
     async fn waiting_for_records_has_its_reasons() {
         let lease =
             Lease::new(&StreamIdentifier::Single("clicks".parse().expect("valid")), ShardId::from_index(4), Checkpoint::TrimHorizon);
-        let cell = StatusCell::new(&lease, Arc::new(TokioClock::starting_at(Timestamp::from_millis(1000))));
+        let cell =
+            StatusCell::new(&"clicks".parse().expect("valid"), &lease, Arc::new(TokioClock::starting_at(Timestamp::from_millis(1000))));
         let gauge = Gauge::default();
         cell.with(|c| c.gauge = gauge.clone());
         cell.enter(ShardPhase::Reading);

@@ -24,7 +24,9 @@ use bytes::Bytes;
 use super::Signal;
 use crate::{
     error::{Error, ErrorKind},
-    types::{Checkpoint, ChildShard, HashKeyRange, InstanceId, InvalidText, ShardId, StreamIdentifier, Timestamp, WorkerId, text_id},
+    types::{
+        Checkpoint, ChildShard, HashKeyRange, InstanceId, InvalidText, ShardId, StreamArn, StreamIdentifier, Timestamp, WorkerId, text_id,
+    },
 };
 
 text_id! {
@@ -128,6 +130,8 @@ pub struct Lease {
     pub start_at: Option<Timestamp>,
     /// Creation time of the stream the lease was made for.
     pub stream_created: Option<Timestamp>,
+    /// The stream the lease was made for. A table of one stream says nowhere else which it is.
+    pub stream_arn: Option<StreamArn>,
     /// Mark of the last write by this library.
     pub write_id: Option<WriteId>,
 }
@@ -160,6 +164,7 @@ impl Lease {
             throughput_kbps: None,
             start_at: None,
             stream_created: None,
+            stream_arn: None,
             write_id: None,
         }
     }
@@ -190,6 +195,7 @@ impl Lease {
             write_id: None,
             stream: self.stream.clone(),
             stream_created: self.stream_created,
+            stream_arn: self.stream_arn.clone(),
         }
     }
 

@@ -11,14 +11,11 @@ use tokio::sync::Notify;
 
 use super::{
     kinesis::{LocalKinesis, ServiceResult},
-    model::{
-        ConsumerArn, ConsumerReference, ConsumersPage, ListStreamConsumers, StreamConsumer, SubscriptionEvent, SubscriptionId,
-        SubscriptionStep,
-    },
+    model::{ConsumerReference, ConsumersPage, ListStreamConsumers, StreamConsumer, SubscriptionEvent, SubscriptionId, SubscriptionStep},
 };
 use crate::{
     stream::{ShardPosition, StreamReference},
-    types::ShardId,
+    types::{ConsumerArn, ShardId},
 };
 
 impl LocalKinesis {

@@ -26,13 +26,13 @@ impl LocalKinesis {
     }
 
     pub(super) fn subscribe(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
-        Ok(Box::new(self.subscribe_to_shard(&consumer.as_str().parse()?, shard, position)?))
+        Ok(Box::new(self.subscribe_to_shard(consumer, shard, position)?))
     }
 }
 
 fn reference(consumer: &ConsumerReference) -> Result<model::ConsumerReference> {
     Ok(match consumer {
-        ConsumerReference::Arn(arn) => model::ConsumerReference::Arn(arn.as_str().parse()?),
+        ConsumerReference::Arn(arn) => model::ConsumerReference::Arn(arn.clone()),
         ConsumerReference::Name { stream, name } => {
             model::ConsumerReference::Name { stream: StreamReference::Arn(stream.clone()), name: name.to_string() }
         }
@@ -42,7 +42,7 @@ fn reference(consumer: &ConsumerReference) -> Result<model::ConsumerReference> {
 fn description(consumer: &model::StreamConsumer) -> Result<ConsumerDescription> {
     Ok(ConsumerDescription {
         name: consumer.name.parse()?,
-        arn: consumer.arn.to_string().parse()?,
+        arn: consumer.arn.clone(),
         status: match consumer.status {
             model::ConsumerStatus::Creating => ConsumerStatus::Creating,
             model::ConsumerStatus::Deleting => ConsumerStatus::Deleting,

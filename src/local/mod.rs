@@ -25,7 +25,7 @@ mod worker;
 pub use fan_out::Subscription;
 pub use kinesis::LocalKinesis;
 pub use model::{
-    AccountLimits, Config, ConsumerArn, ConsumerReference, ConsumerStatus, ConsumersPage, CreateStream, Delays, FanOut, Limits, ListShards,
+    AccountLimits, Config, ConsumerReference, ConsumerStatus, ConsumersPage, CreateStream, Delays, FanOut, Limits, ListShards,
     ListStreamConsumers, ListStreams, Model, MonitoringChange, PutEntry, PutOutcome, PutReceipt, Quirks, ResourceArn, ServiceError,
     ServiceErrorCode, ShardLevelMetric, StreamConsumer, StreamMode, StreamPage, StreamSummary, StreamsPage, SubscriptionEvent,
     SubscriptionId, SubscriptionStep, TagsPage, UpdatedShardCount,

@@ -22,8 +22,11 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// A processor whose `initialize` was never called gets no other call either.
 ///
 /// **What is durable.** With automatic checkpoints (the default) a batch counts as done when `process_records` returns
-/// `Ok`; how far the shard is done is written at an interval, and always before the shard ends or moves. With manual
-/// checkpoints only the [`Checkpointer`](crate::checkpoint::Checkpointer) moves it.
+/// `Ok`; how far the shard is done is written at an interval, and always before the shard ends or moves. So `Ok` before the
+/// work is done, such as after putting records into a queue or a buffer, loses them in a crash. An application that
+/// works beyond the call sets `consumer.checkpoint_interval = None`
+/// ([`Config`](crate::consumer::Config::checkpoint_interval)): then `Ok` asks for the next batch and says nothing else, and
+/// only the [`Checkpointer`](crate::checkpoint::Checkpointer) moves the checkpoint.
 ///
 /// **Errors and panics** never skip a record: the same batch is delivered again after a jittered back-off, and when
 /// the attempts of the failure policy are used up the shard stops, keeps its checkpoint, and is reported.
@@ -43,6 +46,9 @@ pub trait RecordProcessor: Send + 'static {
     }
 
     /// Processes a batch: records of one shard in the order of their sequence numbers, never empty.
+    ///
+    /// `Ok` acknowledges the batch: an automatic checkpoint may pass it from then on. Unless the work on the records is
+    /// done by then, set `consumer.checkpoint_interval = None` and checkpoint by hand when it is.
     ///
     /// # Errors
     /// `Err` delivers the same batch again.

@@ -17,7 +17,7 @@ mod discovery;
 mod lineage;
 mod sync;
 
-pub(crate) use sync::ShardSync;
+pub(crate) use sync::{ShardSync, refuse_stream_of};
 
 #[cfg(test)]
 mod model_test;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,7 +24,7 @@ use crate::{
     retrieval::polling::earlier,
     retry::RetryConfig,
     stream::{ShardFilter, ShardPosition, StreamClient, StreamDescription, StreamReference, StreamStatus},
-    types::{Checkpoint, HashKeyRange, InitialPosition, Shard, ShardId, StreamIdentifier, Timestamp},
+    types::{Checkpoint, HashKeyRange, InitialPosition, Shard, ShardId, StreamArn, StreamIdentifier, Timestamp},
 };
 
 /// Lease rows that are created at once, so that a stream of a thousand shards starts in seconds and a table with
@@ -37,6 +38,9 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Creation times of one stream may come out this much apart, by rounding on the way; a stream cannot be deleted and
 /// made again that fast.
 const SAME_CREATION: Duration = Duration::from_secs(1);
+
+/// Attempts to end the lease of a shard past retention, whose row changes meanwhile.
+const GIVE_UP_ATTEMPTS: u32 = 5;
 
 /// How long the lease of a finished shard stays when nobody needs it any more. A create request for it that was delayed
 /// on its way, and repeated meanwhile, would make the row anew, and the shard would be read once more; so the row outlives
@@ -141,7 +145,7 @@ impl ShardSync {
     pub(crate) async fn sync(&self, table: &dyn LeaseTable, scan: &TableScan) -> Result<SyncReport> {
         let description = self.describe().await?;
         let leases = self.own(scan);
-        self.refuse_recreated(table, &leases, &description)?;
+        self.refuse_other_stream(table, &leases, &description)?;
         if leases.is_empty() {
             self.refuse_other_names(table, scan)?;
         }
@@ -198,18 +202,28 @@ impl ShardSync {
         }
     }
 
-    /// A stream made anew under its name has other shards under the same ids: continuing would skip its records.
-    fn refuse_recreated(&self, table: &dyn LeaseTable, leases: &[&Lease], description: &StreamDescription) -> Result<()> {
-        let differs = |then: &Timestamp| then.since(description.created).max(description.created.since(*then)) >= SAME_CREATION;
-        let Some(then) = leases.iter().filter_map(|lease| lease.stream_created).find(differs) else { return Ok(()) };
-        Err(Error::new(
-            ErrorKind::Mismatch,
+    /// Shards of another stream, or of one made anew under the same name, have the same ids: continuing would skip records.
+    fn refuse_other_stream(&self, table: &dyn LeaseTable, leases: &[&Lease], description: &StreamDescription) -> Result<()> {
+        leases.iter().try_for_each(|lease| refuse_stream_of(lease, &table, &description.arn))?;
+        let differs = |lease: &&&Lease| {
+            lease.stream_created.is_some_and(|then| then.since(description.created).max(description.created.since(then)) >= SAME_CREATION)
+        };
+        let Some((lease, then)) = leases.iter().find(differs).and_then(|lease| Some((lease, lease.stream_created?))) else {
+            return Ok(());
+        };
+        let (stream, now) = (&self.stream, description.created);
+        let message = if lease.stream_arn.is_some() {
             format!(
-                "stream {} was deleted and made again: the leases in {table} are for the one created at {then}, the one there now was \
-                 created at {}; to read it from its beginning, use another application name or delete these leases",
-                self.stream, description.created
-            ),
-        ))
+                "stream {stream} was deleted and made again: the leases in {table} are for the one created at {then}, the one there \
+                 now was created at {now}; to read it from its beginning, use another application name or delete these leases"
+            )
+        } else {
+            format!(
+                "the leases in {table} are for a stream created at {then}, and stream {stream} was created at {now}: they belong to \
+                 another stream, or to an earlier one of this name; use another application name"
+            )
+        };
+        Err(Error::new(ErrorKind::Mismatch, message))
     }
 
     /// Refuses to begin anew beside unfinished leases of this stream under another name: those of a worker of one
@@ -394,7 +408,7 @@ impl ShardSync {
         }
         let after: Vec<&Lease> = leases.iter().copied().chain(&missing).collect();
         let settled = audit(&after);
-        let created = self.create(table, missing.clone(), description).await?;
+        let mut created = self.create(table, missing.clone(), description).await?;
         for lease in confirmed {
             self.set_start(table, lease, BEGINNING).await?;
         }
@@ -405,6 +419,12 @@ impl ShardSync {
         let expired: Vec<ShardId> = unread.iter().map(|lease| lease.shard_id.clone()).collect();
         for lease in &unread {
             self.give_up_expired(table, lease, listed).await?;
+        }
+        if !unread.is_empty() {
+            // What follows them is read at once, instead of after the next sync.
+            let scan = table.scan().await?;
+            let missing = compare(&self.identifier, listed, &self.own(&scan), start).missing;
+            created += self.create(table, missing, description).await?;
         }
         let mut state = self.state();
         state.settled = settled;
@@ -422,7 +442,7 @@ impl ShardSync {
 
     /// Ends the lease of a shard whose records are gone before they were read: its children would wait for ever. The
     /// listing alone is not believed; the service must say that there is no such shard. The owner, if there is one,
-    /// finds its lease gone, and the next sync makes the leases of the children.
+    /// finds its lease gone.
     async fn give_up_expired(&self, table: &dyn LeaseTable, lease: &Lease, listed: &[Shard]) -> Result<()> {
         match self.client.shard_iterator(&self.stream, &lease.shard_id, ShardPosition::TrimHorizon).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -434,10 +454,20 @@ impl ShardSync {
             "a shard is past retention before it was read to its end: the rest of its records is lost"
         );
         let children = listed.iter().filter(|shard| shard.parents.contains(&lease.shard_id)).map(|shard| shard.id.clone());
-        let next = lease.ended(WriteId(self.random.next_u64()), children);
-        if table.update_lease(lease, &next).await? == WriteOutcome::Conflict {
-            tracing::debug!(lease_key = %lease.key, "the row changed as its lease was given up; the next sync looks again");
+        let children: Vec<ShardId> = children.collect();
+        // A fleet that was away for so long takes its leases at this very moment.
+        let mut row = lease.clone();
+        for _ in 0..GIVE_UP_ATTEMPTS {
+            let next = row.ended(WriteId(self.random.next_u64()), children.iter().cloned());
+            if table.update_lease(&row, &next).await? == WriteOutcome::Applied {
+                return Ok(());
+            }
+            match table.get_lease(&row.key).await? {
+                Some(found) if !found.checkpoint.is_shard_end() => row = found,
+                _ => return Ok(()),
+            }
         }
+        tracing::debug!(lease_key = %lease.key, "the row changed again and again as its lease was given up; the next sync looks again");
         Ok(())
     }
 
@@ -462,7 +492,11 @@ impl ShardSync {
         let mut created = 0;
         for generation in generations(leases) {
             for batch in generation.chunks(PARALLEL_WRITES) {
-                let rows = batch.iter().map(|lease| Lease { stream_created: Some(description.created), ..lease.clone() });
+                let rows = batch.iter().map(|lease| Lease {
+                    stream_created: Some(description.created),
+                    stream_arn: Some(description.arn.clone()),
+                    ..lease.clone()
+                });
                 let outcomes = try_join_all(rows.map(|row| self.create_one(table, row))).await?;
                 created += outcomes.iter().filter(|outcome| **outcome == WriteOutcome::Applied).count();
             }
@@ -480,6 +514,23 @@ impl ShardSync {
                 answered => return answered,
             }
         }
+    }
+}
+
+/// Refuses a lease that was made for another stream than this one.
+///
+/// # Errors
+/// `Mismatch`, naming both.
+pub(crate) fn refuse_stream_of(lease: &Lease, table: &dyn Display, stream: &StreamArn) -> Result<()> {
+    match &lease.stream_arn {
+        Some(other) if other != stream => Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "{table} holds the leases of another stream, {other}, and this worker is to read {stream}: use another application \
+                 name for it; deleting the leases would lose the progress of whoever reads the other stream"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     lease::{MemoryLeaseTable, WriteId},
     local::{Config, CreateStream, LocalKinesis, PutEntry, Quirks},
     stream::{ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardIterator, ShardPage, ShardPosition, Subscription},
-    types::{Checkpoint, ChildShard, ConsumerArn, ConsumerName, ExtendedSequenceNumber, SequenceNumber, StreamArn, StreamName},
+    types::{Checkpoint, ChildShard, ConsumerArn, ConsumerName, ExtendedSequenceNumber, InstanceId, SequenceNumber, StreamArn, StreamName},
 };
 
 struct Setup {
@@ -305,13 +305,15 @@ async fn unread_shards_past_retention_are_given_up_and_their_children_are_read()
     pass(1).await;
     setup.kinesis.split_shard(&setup.stream, &ShardId::from_index(0), 1 << 100).expect("split");
     pass(25 * 3600).await;
-    let report = sync.sync(&setup.table, &setup.table.snapshot()).await.expect("synced");
-    assert_eq!((report.created, report.expired), (0, vec![ShardId::from_index(0)]));
+    // A worker takes the lease after the scan.
+    let scan = setup.table.snapshot();
+    let taken = scan.leases[0].taken(WriteId(7), &"worker".parse().expect("valid"), InstanceId(7));
+    assert_eq!(setup.table.update_lease(&scan.leases[0], &taken).await.expect("memory"), WriteOutcome::Applied);
+    let report = sync.sync(&setup.table, &scan).await.expect("synced");
+    assert_eq!((report.created, report.expired), (2, vec![ShardId::from_index(0)]), "what follows is not to wait for another sync");
     let rows = setup.rows();
     let row = rows.iter().find(|l| l.shard_id == ShardId::from_index(0)).expect("kept");
     assert!(row.checkpoint.is_shard_end() && row.owner.is_none() && row.children.len() == 2, "its children would wait for ever");
-    let report = sync.sync(&setup.table, &setup.table.snapshot()).await.expect("synced");
-    assert_eq!(report.created, 2);
     let children: Vec<_> = setup.rows().into_iter().filter(|l| !l.checkpoint.is_shard_end()).collect();
     assert!(children.len() == 2 && children.iter().all(|l| l.checkpoint == Checkpoint::TrimHorizon));
 }
@@ -353,6 +355,37 @@ async fn a_stream_made_again_is_refused() {
         text.contains(&created.to_string()) && text.contains(&setup.clock.now().to_string()) && text.contains("application name"),
         "{text}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_of_another_stream_are_refused_and_not_called_outdated() {
+    let setup = Setup::new(1);
+    setup.sync(InitialPosition::TrimHorizon).sync(&setup.table, &TableScan::default()).await.expect("synced");
+    pass(30).await;
+    setup.kinesis.create_stream(&CreateStream::provisioned("orders".parse().expect("valid"), 1)).expect("created");
+    let orders = ShardSync::new(
+        Arc::new(setup.kinesis.clone()),
+        "orders".parse().expect("valid"),
+        StreamIdentifier::Single("orders".parse().expect("valid")),
+        InitialPosition::TrimHorizon,
+        Arc::clone(&setup.clock),
+        Randomness::seeded(2),
+    );
+    let error = orders.sync(&setup.table, &setup.table.snapshot()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    for part in ["stream/clicks", "stream/orders", "another application name"] {
+        assert!(error.message().contains(part), "{error}");
+    }
+    assert!(!error.message().contains("made again"), "{error}");
+
+    // A row that does not say which stream it is of, such as one that Java workers have made.
+    let row = setup.row(0);
+    let unnamed = row.annotated(WriteId(7), |row| row.stream_arn = None);
+    setup.update(&row, &unnamed).await;
+    let error = orders.sync(&setup.table, &setup.table.snapshot()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.message().contains("another stream, or to an earlier one") && error.message().contains("Z"), "{error}");
+    assert!(!error.message().contains("delete"), "it may be in use: {error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,11 @@ use crate::{
 /// checkpointer that keeps the rules and records what was written. It repeats nothing by itself: a failed delivery is
 /// returned, and can be delivered again as the next attempt.
 ///
+/// As with a worker, checkpoints are automatic unless told otherwise: whatever a call returned `Ok` for is check-pointed
+/// at once, which is the soonest that a worker might. A processor that keeps records back after `Ok` is one that
+/// loses them, and shows here as a checkpoint that is ahead of its work. For a processor that is to run with
+/// `consumer.checkpoint_interval = None`, call [`manual_checkpoints`](ProcessorHarness::manual_checkpoints).
+///
 /// # Examples
 /// ```
 /// use async_trait::async_trait;
@@ -39,9 +44,14 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
+/// let at = |n| Checkpoint::from(record(n, "").position());
 /// let mut harness = ProcessorHarness::new(EveryTenth(0)).shard("shardId-000000000007");
 /// harness.deliver((1..=25).map(|n| record(n, "x"))).await?;
-/// assert_eq!(harness.checkpoints().all(), [Checkpoint::from(record(10, "").position()), record(20, "").position().into()]);
+/// assert_eq!(harness.checkpoints().all(), [at(10), at(20), at(25)], "the last one is automatic");
+///
+/// let mut harness = ProcessorHarness::new(EveryTenth(0)).manual_checkpoints();
+/// harness.deliver((1..=25).map(|n| record(n, "x"))).await?;
+/// assert_eq!(harness.checkpoints().all(), [at(10), at(20)]);
 /// # Ok(())
 /// # }
 /// ```
@@ -54,6 +64,7 @@ pub struct ProcessorHarness<P> {
     millis_behind_latest: u64,
     checkpointer: Checkpointer,
     log: CheckpointLog,
+    automatic: bool,
     cancelled: CancellationToken,
     initialized: bool,
     attempt: u32,
@@ -74,6 +85,7 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
             millis_behind_latest: 0,
             checkpointer,
             log,
+            automatic: true,
             cancelled: CancellationToken::new(),
             initialized: false,
             attempt: 0,
@@ -96,6 +108,13 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
     pub fn starting_at(mut self, checkpoint: impl Into<Checkpoint>) -> Self {
         self.start = checkpoint.into();
         (self.checkpointer, self.log) = Checkpointer::recording_from(self.start);
+        self
+    }
+
+    /// Leaves checkpoints to the processor, as a worker does with `consumer.checkpoint_interval = None`.
+    #[must_use]
+    pub const fn manual_checkpoints(mut self) -> Self {
+        self.automatic = false;
         self
     }
 
@@ -165,7 +184,16 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
             Ok(()) => self.checkpointer.acknowledge(last),
             Err(_) => self.checkpointer.refuse(),
         }
+        self.automatic_checkpoint().await?;
         outcome
+    }
+
+    /// Writes what is acknowledged, unless a two-phase checkpoint is between its halves: then a worker waits, too.
+    async fn automatic_checkpoint(&mut self) -> Result<(), BoxError> {
+        if self.automatic {
+            self.checkpointer.write_acknowledged().await?;
+        }
+        Ok(())
     }
 
     /// Calls `shard_ended`.
@@ -177,13 +205,16 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
         self.processor.shard_ended(ShardEndedInput { shard_id: &self.shard_id, checkpointer: &self.checkpointer }).await
     }
 
-    /// Calls `shutdown_requested`.
+    /// Calls `shutdown_requested`. The shard then moves from the last checkpoint.
     ///
     /// # Errors
     /// Those of the processor.
     pub async fn shut_down(&mut self) -> Result<(), BoxError> {
         self.initialize().await?;
-        self.processor.shutdown_requested(ShutdownRequestedInput { shard_id: &self.shard_id, checkpointer: &self.checkpointer }).await
+        let input = ShutdownRequestedInput { shard_id: &self.shard_id, checkpointer: &self.checkpointer };
+        let outcome = self.processor.shutdown_requested(input).await;
+        self.automatic_checkpoint().await?;
+        outcome
     }
 
     /// Fires [`cancelled`](ProcessorHarness::cancelled) and calls `lease_lost`.
@@ -197,13 +228,14 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
         Ok(())
     }
 
-    /// Everything for which the processor has returned `Ok`: what a worker with automatic checkpoints would write.
+    /// Everything for which the processor has returned `Ok`, whether check-pointed or not.
     #[must_use]
     pub fn acknowledged(&self) -> Checkpoint {
         self.checkpointer.acknowledged()
     }
 
-    /// The checkpoints that the processor wrote by hand.
+    /// The checkpoints, in order: automatic ones and those that the processor wrote by hand. What comes after the last is
+    /// delivered again after a crash, and nothing else is.
     #[must_use]
     pub const fn checkpoints(&self) -> &CheckpointLog {
         &self.log
@@ -225,5 +257,44 @@ impl<P: RecordProcessor> ProcessorHarness<P> {
 impl<P: std::fmt::Debug> std::fmt::Debug for ProcessorHarness<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ProcessorHarness").field("processor", &self.processor).field("shard_id", &self.shard_id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::testing::record;
+
+    /// Notes what it is told.
+    #[derive(Debug, Default)]
+    struct Notes {
+        lags: Vec<u64>,
+        lost: bool,
+    }
+
+    #[async_trait]
+    impl RecordProcessor for Notes {
+        async fn process_records(&mut self, input: ProcessRecordsInput<'_>) -> Result<(), BoxError> {
+            self.lags.push(input.millis_behind_latest);
+            if input.cancelled.is_cancelled() { Err("the lease is lost".into()) } else { Ok(()) }
+        }
+
+        async fn lease_lost(&mut self, _input: LeaseLostInput<'_>) {
+            self.lost = true;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_processor_is_told_of_its_lag_and_of_the_loss_of_its_lease() {
+        let mut harness = ProcessorHarness::new(Notes::default());
+        harness.deliver([record(1, "x")]).await.expect("accepted");
+        harness.set_millis_behind_latest(2500);
+        harness.deliver([record(2, "x")]).await.expect("accepted");
+        harness.lose_lease().await.expect("initialized");
+        assert!(harness.cancelled().is_cancelled());
+        harness.deliver([record(3, "x")]).await.expect_err("a call that was under way sees it");
+        assert_eq!((harness.processor().lags.as_slice(), harness.processor().lost), ([0, 2500, 2500].as_slice(), true));
     }
 }

@@ -16,7 +16,7 @@ text_id! {
     ConsumerArn, "consumer ARN", |value| {
         let bad = || InvalidText::new("consumer ARN", value, "expected <stream ARN>/consumer/<name>:<created>");
         let (stream, name, created) = split(value).ok_or_else(bad)?;
-        if created.is_empty() || created.len() > 20 || !created.bytes().all(|b| b.is_ascii_digit()) {
+        if !created.bytes().all(|b| b.is_ascii_digit()) || created.parse::<u64>().is_err() {
             return Err(bad());
         }
         StreamArn::new(stream)?;
@@ -50,6 +50,13 @@ impl ConsumerArn {
         let (_, name, _) = split(self.as_str()).expect("checked when constructed");
         ConsumerName::new(name).expect("checked when constructed")
     }
+
+    /// When it was registered, in seconds since the epoch.
+    #[must_use]
+    pub fn created_secs(&self) -> u64 {
+        let (.., created) = split(self.as_str()).expect("checked when constructed");
+        created.parse().expect("checked when constructed")
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +69,7 @@ mod tests {
     fn arns_are_taken_apart() {
         let arn: ConsumerArn = format!("{STREAM}/consumer/shop.v2:1795262400").parse().expect("valid");
         assert_eq!((arn.stream_arn().as_str(), arn.stream_name().as_str()), (STREAM, "clicks"));
-        assert_eq!(arn.consumer_name().as_str(), "shop.v2");
+        assert_eq!((arn.consumer_name().as_str(), arn.created_secs()), ("shop.v2", 1_795_262_400));
     }
 
     #[test]
@@ -70,7 +77,15 @@ mod tests {
         for bad in ["", "shop", STREAM, "stream/clicks/consumer/shop:1"] {
             assert!(bad.parse::<ConsumerArn>().is_err(), "{bad}");
         }
-        for bad in ["/consumer/shop", "/consumer/:1", "/consumer/shop:", "/consumer/shop:x", "/consumer/a b:1", "/consumer/a:1:2"] {
+        for bad in [
+            "/consumer/shop",
+            "/consumer/:1",
+            "/consumer/shop:",
+            "/consumer/shop:x",
+            "/consumer/a b:1",
+            "/consumer/a:1:2",
+            "/consumer/a:18446744073709551616",
+        ] {
             assert!(format!("{STREAM}{bad}").parse::<ConsumerArn>().is_err(), "{bad}");
         }
     }

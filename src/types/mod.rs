@@ -21,3 +21,5 @@ pub use timestamp::Timestamp;
 pub use worker::{InstanceId, WorkerId};
 
 pub(crate) use text::text_id;
+#[cfg(feature = "local")]
+pub(crate) use timestamp::civil;

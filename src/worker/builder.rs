@@ -1,13 +1,13 @@
 //! Putting a worker together.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::WorkerHandle;
 use crate::{
     clock::{SharedClock, SystemClock},
     consumer,
     error::{Error, ErrorKind, Result},
-    lease::{LeaseTable, MemoryLeaseTable, coordinator},
+    lease::{LeaseTable, coordinator},
     processor::RecordProcessorFactory,
     random::Randomness,
     retrieval::{
@@ -15,12 +15,37 @@ use crate::{
         kpl::{self, Quarantine},
         polling,
     },
+    settings::{DAY, check_span},
     stream::{StreamClient, StreamReference},
     task::Spawner,
     types::{ConsumerName, InitialPosition, StreamName, WorkerId},
 };
 
-/// Settings of a worker, as plain data. The defaults suit most applications.
+/// Settings of a worker, as plain data. The defaults suit most applications. Every span of time has an upper limit, a day
+/// unless its field says otherwise.
+///
+/// # Examples
+///
+/// Changed in code, or read from a file: fields that are left out keep their defaults.
+/// ```
+/// use std::time::Duration;
+/// use shardkeeper::{WorkerBuilder, worker::Config};
+///
+/// fn patient(builder: WorkerBuilder) -> WorkerBuilder {
+///     builder.configure(|config| {
+///         config.consumer.checkpoint_interval = Some(Duration::from_secs(30));
+///         config.polling.max_records = 500;
+///     })
+/// }
+///
+/// fn from_file(builder: WorkerBuilder, json: &str) -> Result<WorkerBuilder, serde_json::Error> {
+///     let settings: Config = serde_json::from_str(json)?;
+///     Ok(builder.configure(|config| *config = settings))
+/// }
+/// # let config: Config = serde_json::from_str(r#"{"polling": {"max_records": 500}, "initial_position": "trim_horizon"}"#)?;
+/// # assert_eq!(config.polling.max_records, 500);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Config {
@@ -47,7 +72,7 @@ pub struct Config {
     /// with nothing buffered may always fetch once.
     pub max_buffered_bytes: u64,
     /// How often the fleet lists all shards of a stream besides what the ends of shards tell; default 5 minutes.
-    pub shard_sync_interval: std::time::Duration,
+    pub shard_sync_interval: Duration,
 }
 
 impl Default for Config {
@@ -62,7 +87,7 @@ impl Default for Config {
             fan_out: fan_out::Config::default(),
             deaggregation: Some(kpl::Policy::default()),
             max_buffered_bytes: 64 * 1024 * 1024,
-            shard_sync_interval: std::time::Duration::from_secs(300),
+            shard_sync_interval: Duration::from_secs(300),
         }
     }
 }
@@ -83,17 +108,14 @@ impl Config {
                 format!("max_buffered_bytes is {}: set it to at least 1 MiB (1048576)", self.max_buffered_bytes),
             ));
         }
-        if self.shard_sync_interval < std::time::Duration::from_secs(60) {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("shard_sync_interval is {:?}: set it to at least 60 s, ListShards is not for polling", self.shard_sync_interval),
-            ));
-        }
+        // ListShards is not for polling.
+        check_span("shard_sync_interval", self.shard_sync_interval, Duration::from_secs(60)..=DAY)?;
         if self.consumer.drain_timeout > self.lease.drain_timeout {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!(
-                    "consumer.drain_timeout is {:?} and lease.drain_timeout {:?}: a shard cannot drain longer than its worker waits",
+                    "consumer.drain_timeout is {0:?} and lease.drain_timeout {1:?}: a shard cannot drain longer than its worker \
+                     waits; raise lease.drain_timeout to {0:?}, or lower consumer.drain_timeout to {1:?}",
                     self.consumer.drain_timeout, self.lease.drain_timeout
                 ),
             ));
@@ -174,6 +196,8 @@ impl Worker {
             random: None,
             spawner: None,
             stop_on_signals: true,
+            region_of_aws: None,
+            table_is_named_after_application: false,
         }
     }
 
@@ -199,6 +223,9 @@ pub struct WorkerBuilder {
     random: Option<Randomness>,
     spawner: Option<Spawner>,
     stop_on_signals: bool,
+    /// Of the client that `aws` made, if there is one.
+    region_of_aws: Option<Option<String>>,
+    table_is_named_after_application: bool,
 }
 
 impl std::fmt::Debug for WorkerBuilder {
@@ -225,18 +252,23 @@ impl WorkerBuilder {
     #[cfg(feature = "aws")]
     pub fn aws(self, config: &aws_types::SdkConfig) -> Self {
         let table = crate::lease::DynamoDbLeaseTable::new(config, self.application.clone());
-        self.stream_client(Arc::new(crate::stream::aws::AwsStreamClient::new(config))).lease_table(Arc::new(table))
+        let client = Arc::new(crate::stream::aws::AwsStreamClient::new(config));
+        let region_of_aws = Some(config.region().map(ToString::to_string));
+        Self { region_of_aws, table_is_named_after_application: true, ..self.stream_client(client).lease_table(Arc::new(table)) }
     }
 
-    /// Where records come from.
+    /// Where records come from. A [`lease_table`](WorkerBuilder::lease_table) is needed with it.
     pub fn stream_client(mut self, client: Arc<dyn StreamClient>) -> Self {
         self.client = Some(client);
+        self.region_of_aws = None;
         self
     }
 
-    /// Where leases are kept.
+    /// Where leases are kept, shared by all workers of the application. A
+    /// [`MemoryLeaseTable`](crate::lease::MemoryLeaseTable) forgets all progress with its process.
     pub fn lease_table(mut self, table: Arc<dyn LeaseTable>) -> Self {
         self.table = Some(table);
+        self.table_is_named_after_application = false;
         self
     }
 
@@ -253,7 +285,7 @@ impl WorkerBuilder {
     }
 
     /// How long a worker may be silent before others take its shards; default 10 s.
-    pub fn lease_duration(mut self, duration: std::time::Duration) -> Self {
+    pub fn lease_duration(mut self, duration: Duration) -> Self {
         self.config.lease.lease_duration = duration;
         self
     }
@@ -264,7 +296,6 @@ impl WorkerBuilder {
     /// ```
     /// use shardkeeper::retrieval::{Consumer, Retrieval};
     /// # use shardkeeper::{processor::{BoxError, ProcessRecordsInput, RecordProcessor}, local::LocalKinesis, worker::Worker};
-    /// # use std::sync::Arc;
     /// # struct Nothing;
     /// # #[async_trait::async_trait]
     /// # impl RecordProcessor for Nothing {
@@ -273,7 +304,7 @@ impl WorkerBuilder {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let kinesis = LocalKinesis::in_memory();
     /// let worker = Worker::builder("shop", "clicks", || Nothing)
-    ///     .stream_client(Arc::new(kinesis))
+    ///     .local(&kinesis)
     ///     .retrieval(Retrieval::FanOut(Consumer::OfApplication))
     ///     .build()?;
     /// # Ok(())
@@ -329,6 +360,42 @@ impl WorkerBuilder {
         self
     }
 
+    /// The application's name, which may have to be that of a DynamoDB table
+    /// (<https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html>).
+    fn check_application(&self) -> Result<()> {
+        let name = &self.application;
+        let bad = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
+        if self.table_is_named_after_application {
+            #[cfg(feature = "aws")]
+            crate::lease::DynamoDbLeaseTable::check_name(name).map_err(|e| e.context("the lease table is named after the application"))?;
+        }
+        match name.len() {
+            0 => bad("the application name is empty: give it one of 1 to 255 characters, the same for all of its workers".to_owned()),
+            1..=255 => Ok(()),
+            n => bad(format!("the application name has {n} characters: give it one of 1 to 255")),
+        }
+    }
+
+    /// A client calls one region, whatever an ARN says.
+    fn check_region_of(&self, stream: &StreamReference) -> Result<()> {
+        match (stream, &self.region_of_aws) {
+            (_, Some(None)) => {
+                let message = "no AWS region is set: set AWS_REGION, or the region of the SDK config";
+                Err(Error::new(ErrorKind::InvalidInput, message))
+            }
+            (StreamReference::Arn(arn), Some(Some(region))) if arn.region() != region => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "stream {stream} is in region {}, and the AWS configuration is for {region}: set AWS_REGION, or the region of the \
+                     SDK config, to {}",
+                    arn.region(),
+                    arn.region()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks everything that can be checked without the network.
     ///
     /// # Errors
@@ -344,14 +411,13 @@ impl WorkerBuilder {
         let mut streams: Vec<StreamReference> = Vec::new();
         for text in &self.streams {
             let reference = text.parse::<StreamReference>()?;
-            if streams.iter().any(|s| s.name() == reference.name() && s == &reference) {
+            if streams.contains(&reference) {
                 return Err(Error::new(ErrorKind::InvalidInput, format!("stream {reference} is named twice: name each stream once")));
             }
+            self.check_region_of(&reference)?;
             streams.push(reference);
         }
-        if self.application.is_empty() || self.application.len() > 255 {
-            return Err(Error::new(ErrorKind::InvalidInput, "the application name must have 1 to 255 characters"));
-        }
+        self.check_application()?;
         self.config.check_retrieval(&self.application, &streams)?;
         let client = self.client.ok_or_else(|| {
             Error::new(
@@ -359,7 +425,12 @@ impl WorkerBuilder {
                 "no stream to read from: call aws(&config), local(&kinesis) or stream_client(..) on the builder",
             )
         })?;
-        let table = self.table.unwrap_or_else(|| Arc::new(MemoryLeaseTable::default()));
+        let table = self.table.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "no lease table to keep progress in: call lease_table(..) on the builder, or aws(&config) or local(&kinesis), which bring one",
+            )
+        })?;
         let random = self.random.unwrap_or_else(Randomness::from_system);
         let worker_id = match self.worker_id {
             Some(id) => WorkerId::new(id)?,

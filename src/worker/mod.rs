@@ -29,6 +29,7 @@ use crate::{
         coordinator::{CoordinationStatus, CoordinatorHandle},
     },
     retrieval::fan_out::Registration,
+    retry::Obstacle,
     stream::StreamReference,
     types::WorkerId,
 };
@@ -38,9 +39,12 @@ pub use report::{RunReport, ShardEnding, ShardReport};
 
 /// What a worker is doing at the moment.
 #[derive(Debug, Clone, serde::Serialize)]
+#[non_exhaustive]
 pub struct WorkerStatus {
     /// The worker.
     pub worker_id: WorkerId,
+    /// Why it does not get to work, such as a service that cannot be reached, with the fix; `None` when nothing is in its way.
+    pub obstacle: Option<String>,
     /// Its place in the fleet.
     pub coordination: CoordinationStatus,
     /// Each shard it holds: what it is doing, and why it waits.
@@ -59,6 +63,8 @@ pub struct WorkerHandle {
 struct Shared {
     coordinator: Mutex<Option<CoordinatorHandle>>,
     shards: Mutex<BTreeMap<LeaseKey, StatusCell>>,
+    /// What keeps the worker from getting to work.
+    obstacle: Obstacle,
     /// Of the streams that are read by enhanced fan-out.
     registrations: Mutex<BTreeMap<StreamReference, Registration>>,
 }
@@ -85,7 +91,12 @@ impl WorkerHandle {
     pub fn status(&self) -> WorkerStatus {
         let coordination = self.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(CoordinatorHandle::status);
         let shards = self.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).values().map(StatusCell::snapshot).collect();
-        WorkerStatus { worker_id: self.worker_id.clone(), coordination: coordination.unwrap_or_default(), shards }
+        WorkerStatus {
+            worker_id: self.worker_id.clone(),
+            obstacle: self.shared.obstacle.current(),
+            coordination: coordination.unwrap_or_default(),
+            shards,
+        }
     }
 
     /// Deregisters the stream consumers that this worker has read with, so that the service no longer bills for them.
@@ -107,3 +118,6 @@ impl WorkerHandle {
         Ok(registrations.into_keys().collect())
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests;

@@ -76,6 +76,7 @@ mod tests {
     use crate::{
         ErrorKind,
         clock::TokioClock,
+        lease::MemoryLeaseTable,
         local::{Config, CreateStream, ListStreamConsumers, LocalKinesis, PutEntry},
         processor::RecordProcessorFactory,
         stream::StreamReference,
@@ -106,6 +107,7 @@ mod tests {
     fn worker(client: Arc<dyn StreamClient>, factory: impl RecordProcessorFactory) -> crate::worker::WorkerBuilder {
         Worker::builder("shop", "clicks", factory)
             .stream_client(client)
+            .lease_table(Arc::new(MemoryLeaseTable::default()))
             .initial_position(InitialPosition::TrimHorizon)
             .randomness(Randomness::seeded(3))
             .spawner(Spawner::current())
@@ -200,7 +202,7 @@ mod tests {
             .expect_err("it does not read that stream");
         assert!(error.message().contains("orders"), "{error}");
         let error = Worker::builder("a b", "clicks", ProcessorLog::default().factory())
-            .stream_client(Arc::new(kinesis()))
+            .local(&kinesis())
             .retrieval(Retrieval::FanOut(Consumer::OfApplication))
             .build()
             .expect_err("no name of a consumer");

@@ -27,14 +27,14 @@ use crate::{
     consumer::{self, ShardOutcome, StatusCell, StreamContext},
     error::{Error, ErrorKind, Result},
     lease::{
-        LeaseKey,
+        LeaseKey, LeaseTable,
         coordinator::{HeldLease, LeaseCoordinator, Outfit},
     },
-    retrieval::{ByteBudget, Unpacking, fan_out::Registration},
-    shards::ShardSync,
+    retrieval::{ByteBudget, Retrieval, Unpacking, fan_out::Registration},
+    shards::{ShardSync, refuse_stream_of},
     stream::{StreamReference, TimeLimited},
     task::{Spawner, TaskFailed},
-    types::StreamIdentifier,
+    types::{StreamArn, StreamIdentifier},
 };
 
 /// Gained leases that wait for the run loop, which does nothing but start tasks.
@@ -51,7 +51,10 @@ type Outcome = (LeaseKey, StreamReference, StatusCell, std::result::Result<Shard
 /// Consumers by lease. A lease that was lost and won back waits until its former consumer has ended, so that one shard
 /// never has two.
 struct Consumers {
-    contexts: BTreeMap<StreamIdentifier, StreamContext>,
+    contexts: BTreeMap<StreamIdentifier, (StreamArn, StreamContext)>,
+    table: Arc<dyn LeaseTable>,
+    /// Why the worker cannot go on.
+    refusal: Option<Error>,
     running: FuturesUnordered<BoxFuture<'static, Outcome>>,
     waiting: BTreeMap<LeaseKey, Waiting>,
     /// How long one may wait.
@@ -82,7 +85,7 @@ impl Ended {
         self.shards.push_back(report);
         if self.shards.len() > KEPT_TENURES {
             // Failures are what a report is read for.
-            let oldest = self.shards.iter().position(|s| !matches!(s.ending, ShardEnding::Failed(_))).unwrap_or(0);
+            let oldest = self.shards.iter().position(|s| s.failure.is_none()).unwrap_or(0);
             self.shards.remove(oldest);
         }
     }
@@ -148,7 +151,7 @@ impl Worker {
         let stop = self.handle.stop.clone();
         let prepared = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(self.report(0, Ended::default())),
+            () = stop.cancelled() => return Ok(self.report(0, Ended::default(), Some("it was told to stop before it had begun"))),
             prepared = self.prepare(&coordination) => prepared?,
         };
 
@@ -164,11 +167,14 @@ impl Worker {
             streams: Arc::new(prepared.iter().map(KnownStream::in_leases).collect()),
             gained: gained_sender,
             scans: scan_sender,
+            obstacle: self.handle.shared.obstacle.clone(),
         };
         let (coordinator, coordinator_handle) = LeaseCoordinator::new(outfit);
         *self.handle.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner) = Some(coordinator_handle.clone());
         let syncs = prepared.iter().map(|stream| self.shard_sync(stream)).collect();
-        let housekeeper = Housekeeper::new(Arc::clone(&self.table), coordinator_handle.clone(), syncs, self.config.shard_sync_interval);
+        let obstacle = self.handle.shared.obstacle.clone();
+        let interval = self.config.shard_sync_interval;
+        let housekeeper = Housekeeper::new(Arc::clone(&self.table), coordinator_handle.clone(), syncs, interval, obstacle);
         let mut coordinating = coordination.spawn("lease coordinator", coordinator.run());
         let mut keeping_house = coordination.spawn("shard housekeeping", housekeeper.run(scans));
         let mut consumers = self.consumers(prepared, processing);
@@ -184,7 +190,14 @@ impl Worker {
                     coordinator_handle.stop();
                 }
                 Some(outcome) = consumers.running.next() => consumers.finish(outcome),
-                Some(held) = gained.recv() => consumers.start(held),
+                Some(held) = gained.recv() => {
+                    consumers.start(held);
+                    if let Some(error) = consumers.refusal.take().filter(|_| fatal.is_none()) {
+                        tracing::error!(%worker_id, %error, "worker stops");
+                        fatal = Some(error);
+                        coordinator_handle.stop();
+                    }
+                }
                 () = until(patience) => consumers.release_waiting(),
                 outcome = keeping_house.join(), if fatal.is_none() => {
                     // Ends by itself only when the coordinator is gone.
@@ -215,21 +228,22 @@ impl Worker {
         tracing::info!(%worker_id, "worker stopped");
         match fatal {
             Some(error) => Err(error),
-            None => Ok(self.report(times_expelled, consumers.ended)),
+            None => Ok(self.report(times_expelled, consumers.ended, None)),
         }
     }
 
     /// What must be right before anything starts: the table and the streams.
     async fn prepare(&self, coordination: &Spawner) -> Result<Vec<KnownStream>> {
-        let known = streams::resolve(&self.client, &self.streams, &self.random).await?;
+        let obstacle = self.handle.shared.obstacle.clone();
+        let known = streams::resolve(&self.client, &self.streams, &self.random, &obstacle).await?;
         let table = Arc::clone(&self.table);
         let random = self.random.clone();
         let initialize = async move {
             let mut backoff = crate::retry::RetryConfig::default().backoff(&random);
             loop {
                 match table.initialize().await {
-                    Err(error) if error.is_retryable() => tracing::warn!(%table, %error, "cannot reach the lease table yet, trying again"),
-                    outcome => return outcome,
+                    Err(error) if error.is_retryable() => obstacle.met(format_args!("set up {table}"), &error),
+                    outcome => return outcome.inspect(|()| obstacle.passed()),
                 }
                 backoff.wait().await;
             }
@@ -254,6 +268,11 @@ impl Worker {
 
     /// Finds or registers the stream consumers of streams that are read by enhanced fan-out.
     async fn register(&self, streams: &[KnownStream]) -> Result<()> {
+        let obstacle = &self.handle.shared.obstacle;
+        let of_stream = |stream: &KnownStream| self.config.retrieval_of(&stream.reference.name());
+        if let Some(first) = streams.iter().find(|stream| *of_stream(stream) != Retrieval::Polling) {
+            obstacle.waits(format_args!("the stream consumers of stream {} and others are looked up, or registered", first.reference));
+        }
         let registering: Vec<_> = streams.iter().map(|stream| self.registration_of(stream.clone())).collect();
         let mut registering = stream::iter(registering).buffer_unordered(REGISTERING);
         while let Some(registration) = registering.next().await {
@@ -262,6 +281,7 @@ impl Worker {
                 registrations.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, registration);
             }
         }
+        obstacle.passed();
         Ok(())
     }
 
@@ -297,11 +317,13 @@ impl Worker {
                     spawner: spawner.clone(),
                     clock: Arc::clone(&self.clock),
                 };
-                (stream.identifier, context)
+                (stream.identifier, (stream.arn, context))
             })
             .collect();
         Consumers {
             contexts,
+            table: Arc::clone(&self.table),
+            refusal: None,
             running: FuturesUnordered::new(),
             waiting: BTreeMap::new(),
             patience: self.config.consumer.lease_lost_timeout,
@@ -310,9 +332,19 @@ impl Worker {
         }
     }
 
-    fn report(&self, times_expelled: u32, ended: Ended) -> RunReport {
+    /// `unbegun` tells that the worker is known not to have begun; else it depends on what is in its way.
+    fn report(&self, times_expelled: u32, ended: Ended, unbegun: Option<&str>) -> RunReport {
         let Ended { tenures, records, shards } = ended;
-        RunReport { worker_id: self.handle.worker_id().clone(), records, times_expelled, tenures, shards: shards.into() }
+        let got_to_work = times_expelled > 0 || tenures > 0;
+        let obstacle = self.handle.shared.obstacle.current().filter(|_| !got_to_work);
+        RunReport {
+            worker_id: self.handle.worker_id().clone(),
+            not_started: obstacle.or_else(|| unbegun.map(str::to_owned)),
+            records,
+            times_expelled,
+            tenures,
+            shards: shards.into(),
+        }
     }
 }
 
@@ -327,12 +359,17 @@ impl Consumers {
             self.waiting.insert(key, Waiting { held, until: Instant::now() + self.patience });
             return;
         }
-        let Some(context) = stream_of(&self.contexts, &held.lease).cloned() else {
+        let Some((arn, context)) = stream_of(&self.contexts, &held.lease).cloned() else {
             // Dropping the handle releases the lease. It belongs to a stream that this worker was not told of.
             tracing::error!(lease_key = %key, "a lease of a stream that this worker does not read; is another application using its table?");
             return;
         };
-        let cell = StatusCell::new(&held.lease, Arc::clone(&context.clock));
+        // Of two workers that read different streams with one table, the leader finds nothing wrong.
+        if let Err(error) = refuse_stream_of(&held.lease, &self.table, &arn) {
+            self.refusal.get_or_insert(error);
+            return;
+        }
+        let cell = StatusCell::new(&context.stream, &held.lease, Arc::clone(&context.clock));
         cells.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), cell.clone());
         let (spawner, stream) = (context.spawner.clone(), context.stream.clone());
         let mut task = spawner.spawn("shard consumer", consumer::run_shard(context, held, cell.clone()));

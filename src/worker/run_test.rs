@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     clock::TokioClock,
     lease::{
-        Lease,
+        Lease, MemoryLeaseTable,
         coordinator::{Command, Fence, LeaseHandle, Tenure},
     },
     local::{self, CreateStream, LocalKinesis, PutEntry},
@@ -84,6 +84,8 @@ async fn a_lease_won_back_does_not_wait_for_ever_for_a_consumer_that_blocks() {
     let patience = Duration::from_secs(10);
     let mut consumers = Consumers {
         contexts: BTreeMap::new(),
+        table: Arc::new(MemoryLeaseTable::new()),
+        refusal: None,
         running: FuturesUnordered::new(),
         waiting: BTreeMap::new(),
         patience,
@@ -93,7 +95,7 @@ async fn a_lease_won_back_does_not_wait_for_ever_for_a_consumer_that_blocks() {
     // The former consumer blocks its thread: it has a status, and nothing of it moves.
     let (lost, _former) = held(3);
     let clock: crate::clock::SharedClock = Arc::new(TokioClock::starting_at(Timestamp::from_millis(0)));
-    let cell = StatusCell::new(&lost.lease, clock);
+    let cell = StatusCell::new(&"clicks".parse().expect("valid"), &lost.lease, clock);
     consumers.handle.shared.shards.lock().expect("not poisoned").insert(lost.lease.key.clone(), cell.clone());
     let (won, mut commands) = held(7);
     consumers.start(won);
@@ -114,6 +116,7 @@ fn a_report_keeps_the_last_tenures_and_all_counts() {
     let report = |n: u64, ending| ShardReport {
         stream: "clicks".to_owned(),
         shard_id: ShardId::from_index(n),
+        failure: (n == 0).then(|| "as told".to_owned()),
         ending,
         records: 2,
         checkpoint: String::new(),

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     lease::Lease,
     random::Randomness,
-    retry::RetryConfig,
+    retry::{Obstacle, RetryConfig},
     stream::{StreamClient, StreamDescription, StreamReference, StreamStatus},
     types::{StreamArn, StreamIdentifier},
 };
@@ -34,11 +34,16 @@ pub(super) async fn resolve(
     client: &Arc<dyn StreamClient>,
     references: &[StreamReference],
     random: &Randomness,
+    obstacle: &Obstacle,
 ) -> Result<Vec<KnownStream>> {
     let mut known = Vec::new();
     for reference in references {
-        let description = describe(client, reference, random).await?;
+        let description = describe(client, reference, random, obstacle).await?;
         let arn = description.arn.clone();
+        if let Some(twin) = known.iter().find(|stream: &&KnownStream| stream.arn == arn) {
+            let message = format!("streams {} and {reference} are the same one, {arn}: name each stream once", twin.reference);
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         let identifier = if references.len() == 1 {
             StreamIdentifier::Single(description.name)
         } else {
@@ -53,7 +58,12 @@ pub(super) async fn resolve(
     Ok(known)
 }
 
-async fn describe(client: &Arc<dyn StreamClient>, reference: &StreamReference, random: &Randomness) -> Result<StreamDescription> {
+async fn describe(
+    client: &Arc<dyn StreamClient>,
+    reference: &StreamReference,
+    random: &Randomness,
+    obstacle: &Obstacle,
+) -> Result<StreamDescription> {
     let mut backoff = RetryConfig::default().backoff(random);
     loop {
         match client.describe_stream(reference).await {
@@ -61,12 +71,13 @@ async fn describe(client: &Arc<dyn StreamClient>, reference: &StreamReference, r
                 return Err(Error::new(ErrorKind::NotFound, format!("stream {reference} is being deleted")));
             }
             Ok(description) if description.status == StreamStatus::Creating => {
-                tracing::info!(stream = %reference, "the stream is being made; waiting until it is active");
+                obstacle.waits(format_args!("stream {reference} is being made: reading begins when it is active"));
             }
-            Ok(description) => return Ok(description),
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(stream = %reference, %error, "cannot describe the stream yet, trying again")
+            Ok(description) => {
+                obstacle.passed();
+                return Ok(description);
             }
+            Err(error) if error.is_retryable() => obstacle.met(format_args!("find stream {reference}"), &error),
             Err(error) => return Err(error.context(format!("cannot read stream {reference}"))),
         }
         backoff.wait().await;

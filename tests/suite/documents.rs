@@ -11,7 +11,9 @@ fn page(path: &str) -> String {
 
 /// Settings with their defaults in words, such as `("lease.lease_duration", "10 s")`.
 fn settings(prefix: &str, value: &Value, found: &mut Vec<(String, String)>) {
-    if let Value::Object(fields) = value {
+    if let Value::Object(fields) = value
+        && (prefix.is_empty() || !fields.is_empty())
+    {
         if let (Some(secs), Some(nanos)) = (fields.get("secs").and_then(Value::as_u64), fields.get("nanos").and_then(Value::as_u64)) {
             let millis = secs * 1000 + nanos / 1_000_000;
             let text = match millis {
@@ -29,7 +31,8 @@ fn settings(prefix: &str, value: &Value, found: &mut Vec<(String, String)>) {
         return;
     }
     let text = match value {
-        Value::Null => "none".to_owned(),
+        // A map without entries.
+        Value::Null | Value::Object(_) => "none".to_owned(),
         Value::String(text) => format!("`{text}`"),
         Value::Number(n) => match n.as_u64() {
             Some(n) if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
@@ -87,6 +90,78 @@ fn the_readme_lists_the_features_of_the_manifest() {
         listed.sort_unstable();
         assert_eq!(listed, features, "features in {path} (left) and Cargo.toml (right)");
     }
+}
+
+/// `name = "1"` and `name = { version = "1", features = ["a"] }`: names, versions (none for a path) and features.
+fn dependencies(toml: &str) -> Vec<(String, Option<String>, Vec<String>)> {
+    let quoted = |text: &str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let after = |line: &str, key: &str| line.split_once(key).map(|(_, rest)| rest.to_owned());
+    let lines = toml.lines().filter_map(|line| Some((line.split_once(" = ")?, line)));
+    lines
+        .map(|((name, value), line)| {
+            let version = match value.strip_prefix('"') {
+                Some(version) => version.split('"').next().map(str::to_owned),
+                None => after(line, "version = ").and_then(|rest| quoted(&rest).into_iter().next()),
+            };
+            let features = after(line, "features = [").map(|rest| quoted(rest.split(']').next().unwrap_or_default())).unwrap_or_default();
+            (name.trim().to_owned(), version, features)
+        })
+        .collect()
+}
+
+fn section<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, rest) = text.split_once(from).unwrap_or_else(|| panic!("nothing begins with {from:?}"));
+    rest.split(to).next().unwrap_or_default()
+}
+
+#[test]
+fn the_readme_names_the_crates_that_its_program_needs() {
+    let readme = page("README.md");
+    let program = section(&readme, "```rust,no_run\n", "```");
+    let listed = dependencies(section(&readme, "[dependencies]\n", "```"));
+    let manifest = page("Cargo.toml");
+    let ours = dependencies(section(&manifest, "[dependencies]\n", "[[bin]]"));
+    for (name, version, features) in &listed {
+        let path = name.replace('-', "_");
+        assert!(program.contains(&format!("{path}::")), "the program does not use {name}");
+        if name == "shardkeeper" {
+            continue;
+        }
+        let same: Vec<_> = ours.iter().filter(|(n, ..)| n == name).collect();
+        assert!(!same.is_empty(), "{name} is none of the crates that the program was compiled with");
+        for (_, our_version, _) in &same {
+            let (theirs, ours) = (version.as_deref().expect("a version"), our_version.as_deref().expect("a version"));
+            assert!(ours == theirs || ours.starts_with(&format!("{theirs}.")), "{name} {theirs} in README.md, {ours} in Cargo.toml");
+        }
+        for feature in features {
+            assert!(same.iter().any(|(_, _, f)| f.contains(feature)), "the program was not compiled with {name}/{feature}");
+        }
+    }
+    // What it uses is listed: attributes and paths into other crates.
+    for (used, name, feature) in [
+        ("serde::Deserialize", "serde", Some("derive")),
+        ("#[tokio::main]", "tokio", Some("macros")),
+        ("#[tokio::main]", "tokio", Some("rt-multi-thread")),
+        ("aws_config::load_defaults", "aws-config", None),
+        ("tracing_subscriber::fmt", "tracing-subscriber", None),
+    ] {
+        assert!(program.contains(used), "the program does without {used}: correct this list");
+        let found = listed.iter().any(|(n, _, features)| n == name && feature.is_none_or(|f| features.iter().any(|have| have == f)));
+        assert!(found, "{name} with {feature:?} is not listed, and the program says {used}");
+    }
+    assert!(program.lines().count() <= 40, "a program that is read at a glance");
+}
+
+#[test]
+fn the_example_for_aws_is_the_program_of_the_readme() {
+    let readme = page("README.md");
+    let tail = |text: &str| {
+        let main = text.split("async fn main()").nth(1).unwrap_or_default().to_owned();
+        // But for the stream and the application's name.
+        let lines = main.lines().filter(|line| !line.contains("Worker::builder") && !line.contains("env::args")).map(str::to_owned);
+        lines.take_while(|line| line != "}").collect::<Vec<_>>()
+    };
+    assert_eq!(tail(section(&readme, "```rust,no_run\n", "```")), tail(&page("examples/aws_consumer.rs")));
 }
 
 #[test]

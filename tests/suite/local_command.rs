@@ -139,6 +139,22 @@ async fn a_data_directory_keeps_streams_records_and_tables() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_a_data_directory_or_a_stream_is_named_with_its_fix() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let ports = ["--kinesis-port", "0", "--dynamodb-port", "0"];
+    for (args, words) in [
+        (["--data-dir", path(&file)], [path(&file), "is a file", "name a directory"]),
+        (["--stream", "clicks:100000"], ["--stream clicks:100000", "give fewer", "--no-limits"]),
+    ] {
+        let (code, text) = refused(&[&ports[..], &args].concat()).await;
+        assert_eq!(code, Some(1), "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named_with_its_fix() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port().to_string();

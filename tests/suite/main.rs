@@ -2,10 +2,12 @@
 
 mod aggregates;
 mod documents;
+mod fuzz;
 mod layering;
 mod lease_tables;
 mod local_command;
 mod local_server;
 mod local_server_fan_out;
 mod local_server_faults;
+mod reading;
 mod rig;

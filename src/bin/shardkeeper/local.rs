@@ -148,6 +148,10 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 
 /// Makes the directory and tries to write to it, so that the error names the directory and not a database file.
 fn prepare(dir: &Path) -> Result<()> {
+    if dir.exists() && !dir.is_dir() {
+        let text = format!("--data-dir {} is a file: name a directory, which is made if missing", dir.display());
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
     let unusable = |error: std::io::Error| {
         let text = format!("cannot use the data directory {}: choose one that this user can write with --data-dir", dir.display());
         Error::new(ErrorKind::InvalidInput, text).with_source(error)
@@ -178,6 +182,12 @@ fn create_streams(kinesis: &LocalKinesis, streams: &[StreamSpec]) -> Result<()> 
             Ok(()) => {}
             Err(error) if error.code == ServiceErrorCode::ResourceInUse => {
                 tracing::info!(stream = %name, "stream exists in the data directory and is kept as it is");
+            }
+            Err(error) if error.code == ServiceErrorCode::LimitExceeded => {
+                let text = format!(
+                    "--stream {name}:{shards}: more shards than an account may have: give fewer, or lift the limits with --no-limits"
+                );
+                return Err(Error::new(ErrorKind::InvalidInput, text).with_source(Error::from(error)));
             }
             Err(error) => return Err(Error::from(error).context(format!("--stream {name}:{shards}"))),
         }

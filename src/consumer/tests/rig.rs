@@ -409,7 +409,7 @@ impl Setup {
             random: Randomness::seeded(11),
             spawner: spawner.clone(),
         };
-        let status = StatusCell::new(&lease, Arc::clone(&clock));
+        let status = StatusCell::new(&"clicks".parse().expect("valid"), &lease, Arc::clone(&clock));
         let held = HeldLease { lease: lease.clone(), handle: LeaseHandle { tenure: Arc::clone(&tenure), commands: sender } };
         let task = spawner.spawn("shard", run_shard(context, held, status.clone()));
         Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, put: 0, peer, _writer: writer }

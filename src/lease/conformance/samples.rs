@@ -108,6 +108,7 @@ impl Samples {
             throughput_kbps: self.maybe(|| self.0.in_range(0..10_000_000) as f64 / 1000.0),
             start_at: self.maybe(|| self.timestamp()),
             stream_created: self.maybe(|| self.timestamp()),
+            stream_arn: self.maybe(|| "arn:aws:kinesis:eu-central-1:123456789012:stream/clicks".parse().expect("an ARN")),
             write_id: Some(self.write_id()),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    settings::{DAY, check_span},
+};
 
 /// How leases are kept.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -15,9 +18,10 @@ pub struct Config {
     /// Most leases this worker wants; `None` for no limit (KCL `maxLeasesForWorker`).
     pub max_leases: Option<u32>,
     /// How often a worker looks for signals and at the housekeeper's row: one small read; default 200 ms. Shorter
-    /// makes planned moves faster. Lowered by itself when the lease duration is short.
+    /// makes planned moves faster. 10 ms up to a quarter of the lease duration.
     pub watch_interval: Duration,
-    /// How long a shard may take to drain when it moves, or the worker stops; default 30 s. Then others may take it.
+    /// How long a shard may take to drain when it moves, or the worker stops; default 30 s, up to 24 h. Then others may
+    /// take it.
     pub drain_timeout: Duration,
 }
 
@@ -39,9 +43,8 @@ impl Config {
     /// `InvalidInput`, naming the fields and their values.
     pub fn validate(&self) -> Result<()> {
         let refuse = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-        if self.lease_duration < Duration::from_secs(1) || self.lease_duration > Duration::from_secs(3600) {
-            return refuse(format!("lease_duration is {:?}: set it to 1 s up to 1 h", self.lease_duration));
-        }
+        check_span("lease_duration", self.lease_duration, Duration::from_secs(1)..=Duration::from_secs(3600))?;
+        check_span("lease.drain_timeout", self.drain_timeout, Duration::ZERO..=DAY)?;
         if self.watch_interval < Duration::from_millis(10) || self.watch_interval > self.lease_duration / 4 {
             return refuse(format!(
                 "watch_interval is {:?} with a lease_duration of {:?}: set it to 10 ms up to a quarter of lease_duration",
@@ -74,9 +77,5 @@ impl Config {
     /// that has read nothing for a lease duration stands down.
     pub(crate) fn scan_timeout(&self) -> Duration {
         self.lease_duration.clamp(self.call_timeout(), Duration::from_secs(30))
-    }
-
-    pub(crate) fn watch_interval(&self) -> Duration {
-        self.watch_interval.min(self.lease_duration / 20)
     }
 }

@@ -62,6 +62,7 @@ fn member_on(table: Arc<dyn LeaseTable>, name: &str, seed: u64) -> Member {
         streams: Arc::new(BTreeSet::from([None])),
         gained,
         scans,
+        obstacle: crate::retry::Obstacle::default(),
     };
     let (coordinator, handle) = LeaseCoordinator::new(outfit);
     let holdings = Holdings::default();

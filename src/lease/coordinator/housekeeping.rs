@@ -78,20 +78,20 @@ impl Housekeeping {
                 Ok(()) => {
                     self.failing_since = None;
                     if std::mem::take(&mut self.held_back) {
-                        due = Instant::now() + self.life.outfit.config.watch_interval() * 2;
+                        due = Instant::now() + self.life.outfit.config.watch_interval * 2;
                     }
                 }
                 Err(error) if error.kind() == crate::ErrorKind::Mismatch => return Err(error),
                 Err(error) => {
                     tracing::warn!(worker_id = %self.life.me(), %error, "housekeeping round failed, trying again");
-                    due = Instant::now() + self.life.outfit.config.watch_interval();
+                    due = Instant::now() + self.life.outfit.config.watch_interval;
                     if self.failing_since.get_or_insert(began).elapsed() >= self.life.outfit.config.lease_duration {
                         self.resign();
                     }
                 }
             }
             // Changes that come in a burst are planned together.
-            tokio::time::sleep(self.life.outfit.config.watch_interval() / 4).await;
+            tokio::time::sleep(self.life.outfit.config.watch_interval / 4).await;
         }
     }
 

@@ -41,7 +41,7 @@ impl Life {
                 return;
             }
             // Takes that were under way end without a change of what is held; look again soon.
-            let look_again = Instant::now() + self.outfit.config.watch_interval();
+            let look_again = Instant::now() + self.outfit.config.watch_interval;
             if timeout_at(deadline.min(look_again), changed).await.is_err() && Instant::now() >= deadline {
                 tracing::warn!(worker_id = %self.me(), leases = held.len(), "not all shards drained in time; their leases are left to others");
                 return;

@@ -26,7 +26,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     lease::{Lease, LeaseKey, LeaseTable, Signal, SkippedRow, TableScan, WorkerState, WorkerUpdate, WorkerVersion, WriteId, WriteOutcome},
     random::Randomness,
-    retry::RetryConfig,
+    retry::{Obstacle, RetryConfig},
     task::Spawner,
     types::{InstanceId, StreamIdentifier, WorkerId},
 };
@@ -46,6 +46,8 @@ pub(crate) struct Outfit {
     pub(crate) gained: mpsc::Sender<HeldLease>,
     /// Where the housekeeper's scans go; what is not taken in time is dropped, as the next one is fresher.
     pub(crate) scans: mpsc::Sender<Arc<TableScan>>,
+    /// What keeps the worker from joining.
+    pub(crate) obstacle: Obstacle,
 }
 
 impl Outfit {

@@ -104,7 +104,7 @@ fn a_worker_whose_row_cannot_be_read_is_alive() {
     observer.observe_scan(&scan(std::slice::from_ref(&lease), std::slice::from_ref(&obscure)), t.at(70));
     assert_eq!((stale(&observer, t.at(79)), stale(&observer, t.at(80))), (vec![], vec![("a".to_owned(), 9)]));
     observer.observe_scan(&scan(std::slice::from_ref(&lease), &[]), t.at(81));
-    observer.observe_scan(&scan(&[lease.clone()], &[]), t.at(82));
+    observer.observe_scan(&scan(std::slice::from_ref(&lease), &[]), t.at(82));
     assert_eq!(observer.lease_status(&lease, t.at(82)), LeaseStatus::Orphaned);
 }
 

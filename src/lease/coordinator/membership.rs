@@ -26,9 +26,12 @@ impl Outfit {
         let mut backoff = self.table_retry().backoff(&self.random);
         loop {
             match self.try_join().await {
-                Ok(joined) => return Ok(joined),
+                Ok(joined) => {
+                    self.obstacle.passed();
+                    return Ok(joined);
+                }
                 Err(error) if retry_table(&error) => {
-                    tracing::warn!(worker_id = %self.me, %error, "cannot join the fleet yet, trying again");
+                    self.obstacle.met(format_args!("join the fleet in {}", self.table), &error);
                     backoff.wait().await;
                 }
                 Err(error) => return Err(error),
@@ -85,7 +88,8 @@ impl Outfit {
     /// does, a living namesake does not. Returns the version to replace, if the row is still there.
     async fn outlive(&self, mut last: WorkerVersion) -> Result<Option<WorkerVersion>> {
         let mut until = Instant::now() + self.config.lease_duration;
-        tracing::info!(worker_id = %self.me, wait = ?self.config.lease_duration, "a row with this worker id exists; watching whether it is alive");
+        let wait = self.config.lease_duration;
+        self.obstacle.waits(format_args!("a row with worker id {} exists: watching for {wait:?} whether it is alive", self.me));
         let mut moved = 0;
         while Instant::now() < until {
             sleep(self.config.heartbeat_interval() / 2).await;

@@ -76,7 +76,7 @@ impl Watch {
     }
 
     fn pause(&self) -> Duration {
-        let interval = self.life.outfit.config.watch_interval();
+        let interval = self.life.outfit.config.watch_interval;
         match self.view {
             View::Leading => {
                 let rows = u32::try_from(self.life.state().roster.len()).unwrap_or(u32::MAX);
@@ -249,7 +249,7 @@ impl Watch {
         // Those before this worker in line that are not known to be gone get a head start each.
         let ahead = roster.iter().take_while(|id| *id != me).filter(|id| Some(*id) != former.as_ref() && !is_dead(id)).count();
         let config = &self.life.outfit.config;
-        let head_start = (config.watch_interval() * 3).saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
+        let head_start = (config.watch_interval * 3).saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX));
         // However long the line, it is not waited for longer than a heartbeat may take: two housekeepers do no harm.
         if now.duration_since(*since) < head_start.min(config.heartbeat_interval()) || self.life.is_leaving() {
             return;

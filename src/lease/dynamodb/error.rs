@@ -22,14 +22,17 @@ pub(super) struct Subject<'a> {
     pub(super) operation: &'static str,
     pub(super) table: &'a str,
     pub(super) region: Option<&'a str>,
+    /// Where it is not the service's own.
+    pub(super) endpoint: Option<&'a str>,
 }
+
+const CHECK_THE_WAY: &str = "check the region, AWS_ENDPOINT_URL_DYNAMODB if it is set, and the network";
 
 impl Subject<'_> {
     fn place(&self) -> String {
-        match self.region {
-            Some(region) => format!("DynamoDB table {} in region {region}", self.table),
-            None => format!("DynamoDB table {}", self.table),
-        }
+        let region = self.region.map(|region| format!(" in region {region}")).unwrap_or_default();
+        let endpoint = self.endpoint.map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        format!("DynamoDB table {}{region}{endpoint}", self.table)
     }
 
     fn error(&self, kind: ErrorKind, what: &str) -> Error {
@@ -48,9 +51,12 @@ impl Subject<'_> {
                 return self.service_error(meta.code(), meta.message(), answer.raw().status().as_u16());
             }
             SdkError::TimeoutError(_) => self.error(ErrorKind::Timeout, "was not answered in time"),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => self.error(ErrorKind::Timeout, "found no connection in time"),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                self.error(ErrorKind::Timeout, &format!("found no connection in time: {CHECK_THE_WAY}"))
+            }
             SdkError::DispatchFailure(failure) if failure.is_io() => {
-                self.error(ErrorKind::Unavailable, "got no answer: the service cannot be reached, or the connection broke")
+                let what = format!("got no answer: the service cannot be reached, or the connection broke: {CHECK_THE_WAY}");
+                self.error(ErrorKind::Unavailable, &what)
             }
             SdkError::DispatchFailure(failure) if failure.is_user() => {
                 self.error(ErrorKind::InvalidInput, "cannot be sent: check the endpoint")
@@ -78,7 +84,7 @@ impl Subject<'_> {
         }
         if self.region.is_none() {
             return self
-                .error(ErrorKind::InvalidInput, "cannot be sent: no AWS region is set; set AWS_REGION, or the region of the SDK config");
+                .error(ErrorKind::InvalidInput, "cannot be sent: no AWS region is set: set AWS_REGION, or the region of the SDK config");
         }
         self.error(ErrorKind::Unavailable, "could not be sent")
     }

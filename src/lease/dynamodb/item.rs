@@ -228,6 +228,7 @@ pub(super) fn to_lease(item: &Item) -> Result<Lease, String> {
         throughput_kbps: get_number(item, THROUGHPUT)?,
         start_at: get_timestamp(item, START_AT)?,
         stream_created: get_timestamp(item, STREAM_CREATED)?,
+        stream_arn: get_parsed(item, STREAM_ARN)?,
         write_id: get_parsed(item, WRITE_ID)?,
     })
 }
@@ -306,6 +307,7 @@ pub(super) fn from_lease(lease: &Lease) -> Item {
         (OWNER_INSTANCE, lease.owner_instance.map(string)),
         (START_AT, lease.start_at.map(|t| number(t.as_millis()))),
         (STREAM_CREATED, lease.stream_created.map(|t| number(t.as_millis()))),
+        (STREAM_ARN, lease.stream_arn.as_ref().map(string)),
         (WRITE_ID, lease.write_id.map(string)),
     ])
 }

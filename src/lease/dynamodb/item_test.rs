@@ -200,6 +200,7 @@ fn rows_are_written_as_version_0_1_wrote_them() {
         throughput_kbps: Some(1024.5),
         start_at: Some(Timestamp::from_millis(1_795_262_400_123)),
         stream_created: Some(Timestamp::from_millis(1_795_262_400_000)),
+        stream_arn: Some("arn:aws:kinesis:eu-central-1:123456789012:stream/clicks".parse().expect("valid")),
         write_id: Some(WriteId(0xfedc_ba98_7654_3210)),
         ..Lease::new(&multi(), ShardId::from_index(3), sequence("49590338271490256608559692538361571095921575989136588898", 5))
     };

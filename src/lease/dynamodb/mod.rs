@@ -34,6 +34,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     random::Randomness,
     retry::RetryConfig,
+    stream::aws::endpoint_override,
     types::WorkerId,
 };
 
@@ -69,6 +70,8 @@ pub struct DynamoDbLeaseTable {
     client: Client,
     table: Arc<str>,
     random: Randomness,
+    /// For errors, if it is known to be overridden.
+    endpoint: Option<String>,
 }
 
 impl DynamoDbLeaseTable {
@@ -76,7 +79,9 @@ impl DynamoDbLeaseTable {
     /// `config`; its endpoint (such as `AWS_ENDPOINT_URL_DYNAMODB`) is honoured, its retry settings are not.
     #[must_use]
     pub fn new(config: &SdkConfig, table: impl Into<String>) -> Self {
-        Self::from_config(aws_sdk_dynamodb::config::Builder::from(config), table.into().into(), DEFAULT_TIMEOUT, Randomness::from_system())
+        let builder = aws_sdk_dynamodb::config::Builder::from(config);
+        let table = Self::from_config(builder, table.into().into(), DEFAULT_TIMEOUT, Randomness::from_system());
+        Self { endpoint: endpoint_override(config, "DynamoDB"), ..table }
     }
 
     /// The table with this name through the connection and credentials of an existing client. The client itself stays
@@ -89,7 +94,8 @@ impl DynamoDbLeaseTable {
     /// Sets the time limit of one call; keep it well below the lease duration.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
-        Self::from_config(self.client.config().to_builder(), self.table, timeout, self.random)
+        let table = Self::from_config(self.client.config().to_builder(), self.table, timeout, self.random);
+        Self { endpoint: self.endpoint, ..table }
     }
 
     /// Sets where jitter comes from.
@@ -108,7 +114,23 @@ impl DynamoDbLeaseTable {
             // Answers are small and have a time limit as a whole.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
-        Self { client: Client::from_conf(config), table, random }
+        Self { client: Client::from_conf(config), table, random, endpoint: None }
+    }
+
+    /// Checks a table's name: 3 to 255 characters of `[a-zA-Z0-9_.-]`.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the value and the rule.
+    pub(crate) fn check_name(name: &str) -> Result<()> {
+        let fits = (3..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        if fits {
+            return Ok(());
+        }
+        let shown: String = name.chars().take(256).collect();
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("{shown:?} cannot name a DynamoDB table: use 3 to 255 letters, digits, '_', '.' and '-'"),
+        ))
     }
 
     /// The table's name.
@@ -122,7 +144,7 @@ impl DynamoDbLeaseTable {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let region = self.client.config().region().map(AsRef::as_ref);
-        Subject { operation, table: &self.table, region }.sdk_error(error)
+        Subject { operation, table: &self.table, region, endpoint: self.endpoint.as_deref() }.sdk_error(error)
     }
 
     /// The outcome of a conditional write.
@@ -235,6 +257,7 @@ impl fmt::Display for DynamoDbLeaseTable {
 #[async_trait]
 impl LeaseTable for DynamoDbLeaseTable {
     async fn initialize(&self) -> Result<()> {
+        Self::check_name(&self.table)?;
         let deadline = tokio::time::Instant::now() + CREATION_TIMEOUT;
         let mut poll = CREATION_POLL.backoff(&self.random);
         loop {

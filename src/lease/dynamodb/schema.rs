@@ -34,6 +34,7 @@ pub(super) const SHARD_ID: &str = "shardId";
 pub(super) const OWNER_INSTANCE: &str = "skOwnerInstance";
 pub(super) const START_AT: &str = "skStartAt";
 pub(super) const STREAM_CREATED: &str = "skStreamCreated";
+pub(super) const STREAM_ARN: &str = "skStreamArn";
 pub(super) const WRITE_ID: &str = "skWriteId";
 
 // Workers.

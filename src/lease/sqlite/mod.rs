@@ -37,6 +37,10 @@ const BUSY_SHARE: f64 = 0.75;
 /// A lease table in a SQLite file: shared by all processes of a machine that name the same path. Clones share one
 /// connection. The file has to be on a local disk; network file systems do not lock reliably.
 ///
+/// A process that is stopped in the middle of a write (SIGSTOP, a debugger, a suspended container) keeps the file's write
+/// lock. Until it goes on or ends, writes of all others fail with `ResourceInUse`, and their heartbeats with them: then
+/// processing halts, nothing is lost, and it goes on when the lock is free. The window is the sync of one write to disk.
+///
 /// A write that was answered is on disk (`synchronous = FULL`), so that a fencing token never goes back, not even
 /// when the power fails.
 ///

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, pa
 
 use crate::{
     lease::{Lease, PendingCheckpoint, Signal, WorkerRow, WorkerUpdate, WorkerVersion},
-    types::{Checkpoint, HashKeyRange, Timestamp, WorkerId},
+    types::{Checkpoint, HashKeyRange, StreamArn, Timestamp, WorkerId},
 };
 
 /// Why a row could not be read or written.
@@ -116,6 +116,7 @@ pub(super) fn to_lease(row: &Row<'_>) -> Result<Lease, RowError> {
         throughput_kbps: value(row, "throughput_kbps")?,
         start_at: value::<Option<i64>>(row, "start_at")?.map(Timestamp::from_millis),
         stream_created: value::<Option<i64>>(row, "stream_created")?.map(Timestamp::from_millis),
+        stream_arn: optional_text(row, "stream_arn")?,
         write_id: optional_text(row, "write_id")?,
     })
 }
@@ -124,7 +125,8 @@ const INSERT_LEASE: &str = "
     INSERT INTO leases VALUES (
         :lease_key, :stream_name, :shard_id, :lease_counter, :lease_owner, :owner_instance, :checkpoint_owner,
         :owner_switches, :checkpoint, :checkpoint_sub, :pending, :pending_sub, :pending_state, :parents, :children,
-        :starting_hash_key, :ending_hash_key, :throughput_kbps, :start_at, :stream_created, :write_id
+        :starting_hash_key, :ending_hash_key, :throughput_kbps, :start_at, :stream_created, :write_id,
+        :stream_arn
     ) ON CONFLICT (lease_key) DO NOTHING";
 
 /// Writes the row, if there is none with its key.
@@ -143,7 +145,7 @@ pub(super) fn update_lease(connection: &Connection, next: &Lease) -> Result<usiz
             pending_checkpoint_sub_sequence_number = :pending_sub, pending_checkpoint_state = :pending_state,
             parent_shard_ids = :parents, child_shard_ids = :children, starting_hash_key = :starting_hash_key,
             ending_hash_key = :ending_hash_key, throughput_kbps = :throughput_kbps, start_at = :start_at,
-            stream_created = :stream_created, write_id = :write_id
+            stream_created = :stream_created, stream_arn = :stream_arn, write_id = :write_id
         WHERE lease_key = :lease_key AND lease_counter = :lease_counter - 1";
     write_lease(connection, UPDATE, next)
 }
@@ -173,6 +175,7 @@ fn write_lease(connection: &Connection, sql: &str, lease: &Lease) -> Result<usiz
         ":throughput_kbps": lease.throughput_kbps,
         ":start_at": lease.start_at.map(Timestamp::as_millis),
         ":stream_created": lease.stream_created.map(Timestamp::as_millis),
+        ":stream_arn": lease.stream_arn.as_ref().map(StreamArn::as_str),
         ":write_id": lease.write_id.map(|w| w.to_string()),
     })?)
 }

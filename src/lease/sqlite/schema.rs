@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -10,7 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"SKlt");
 
 /// Each entry leads from the version of its index to the next (`PRAGMA user_version`). Never changed, only added to.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[FIRST, "ALTER TABLE leases ADD COLUMN stream_arn TEXT"];
+
+const FIRST: &str = "
     CREATE TABLE leases (
         lease_key TEXT PRIMARY KEY,
         stream_name TEXT,
@@ -49,7 +51,7 @@ const MIGRATIONS: &[&str] = &["
         signal TEXT NOT NULL,
         PRIMARY KEY (worker_id, signal)
     ) STRICT, WITHOUT ROWID;
-"];
+";
 
 /// Opens the file.
 pub(super) fn open(path: &Path, create: bool, busy_timeout: Duration) -> Result<Connection> {
@@ -81,7 +83,10 @@ fn set_up(connection: &mut Connection, path: &Path, create: bool, busy_timeout: 
     let broken = |error| from_sqlite(path, error);
     connection.busy_timeout(busy_timeout).map_err(broken)?;
     // Looked at before anything is changed: the file may be somebody else's.
-    let version = version(connection, path)?;
+    let version = {
+        let tx = connection.transaction().map_err(broken)?;
+        version(&tx, path)?
+    };
     if connection.is_readonly("main").map_err(broken)? {
         return Err(not_writable(path));
     }
@@ -99,8 +104,9 @@ fn set_up(connection: &mut Connection, path: &Path, create: bool, busy_timeout: 
     Ok(())
 }
 
-/// How many migrations the file has had; 0 if it is new.
-fn version(connection: &Connection, path: &Path) -> Result<usize> {
+/// How many migrations the file has had; 0 if it is new. In a transaction, so that the marks and the tables are those of
+/// one moment: another process may be setting up the file.
+fn version(connection: &Transaction<'_>, path: &Path) -> Result<usize> {
     let broken = |error| from_sqlite(path, error);
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0)).map_err(broken);
     let (application, version) = (number("application_id")?, number("user_version")?);

@@ -1,6 +1,6 @@
 //! Stream consumers: register, describe, list, deregister.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt};
 
 use super::{
     Model, ServiceError, ServiceErrorCode,
@@ -13,57 +13,13 @@ use super::{
 };
 use crate::{
     stream::StreamReference,
-    types::{InvalidText, StreamArn, StreamName, Timestamp},
+    types::{ConsumerArn, StreamName, Timestamp},
 };
 
 /// Most consumers in one answer of ListStreamConsumers, and how many there are when nothing is said.
 const LIST_LIMIT: u32 = 100;
 const LIST_MAX_RESULTS: u32 = 10_000;
 const NAME_MAX_CHARS: usize = 128;
-
-/// ARN of a stream consumer, `arn:aws:kinesis:<region>:<account>:stream/<stream>/consumer/<name>:<created>`, the last
-/// in seconds since the epoch.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConsumerArn {
-    stream: StreamArn,
-    name: String,
-    created_secs: u64,
-}
-
-impl ConsumerArn {
-    /// The stream's ARN.
-    #[must_use]
-    pub const fn stream(&self) -> &StreamArn {
-        &self.stream
-    }
-
-    /// The consumer's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl fmt::Display for ConsumerArn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/consumer/{}:{}", self.stream, self.name, self.created_secs)
-    }
-}
-
-impl FromStr for ConsumerArn {
-    type Err = InvalidText;
-
-    fn from_str(text: &str) -> Result<Self, InvalidText> {
-        let bad = || {
-            InvalidText::new("consumer ARN", text, "expected arn:aws:kinesis:<region>:<account>:stream/<stream>/consumer/<name>:<created>")
-        };
-        let (stream, consumer) = text.split_once("/consumer/").ok_or_else(bad)?;
-        let (name, created) = consumer.split_once(':').ok_or_else(bad)?;
-        let digits = !created.is_empty() && created.bytes().all(|b| b.is_ascii_digit());
-        let created_secs = created.parse().ok().filter(|_| digits && is_name(name)).ok_or_else(bad)?;
-        Ok(Self { stream: stream.parse()?, name: name.to_owned(), created_secs })
-    }
-}
 
 fn is_name(name: &str) -> bool {
     (1..=NAME_MAX_CHARS).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
@@ -329,8 +285,8 @@ impl Model {
                 })
             }
             ConsumerReference::Arn(arn) => {
-                self.on(now, &StreamReference::Arn(arn.stream.clone()), |stream, cx| match stream.consumer_of(arn).is_some() {
-                    true => operation(stream, &arn.name, cx),
+                self.on(now, &StreamReference::Arn(arn.stream_arn()), |stream, cx| match stream.consumer_of(arn).is_some() {
+                    true => operation(stream, arn.consumer_name().as_str(), cx),
                     false => Err(consumer_not_found(arn, cx)),
                 })
             }
@@ -340,13 +296,14 @@ impl Model {
 
 impl Stream {
     fn consumer(&self, name: &str, facts: &ConsumerFacts) -> StreamConsumer {
-        let arn = ConsumerArn { stream: self.facts.arn.clone(), name: name.to_owned(), created_secs: facts.created_secs() };
+        let text = format!("{}/consumer/{name}:{}", self.facts.arn, facts.created_secs());
+        let arn = ConsumerArn::new(text).expect("the name was checked when it was registered");
         StreamConsumer { name: name.to_owned(), arn, status: facts.status(), created: facts.created }
     }
 
     /// The consumer of this ARN; not its successor of the same name.
     pub(super) fn consumer_of(&self, arn: &ConsumerArn) -> Option<&ConsumerFacts> {
-        self.facts.consumers.get(&arn.name).filter(|facts| facts.created_secs() == arn.created_secs)
+        self.facts.consumers.get(arn.consumer_name().as_str()).filter(|facts| facts.created_secs() == arn.created_secs())
     }
 
     /// Takes the steps of consumers that are due.

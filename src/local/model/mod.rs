@@ -40,7 +40,7 @@ pub use api::{
     UpdatedShardCount,
 };
 pub use config::{Config, Delays, FanOut, Limits, Quirks};
-pub use consumers::{ConsumerArn, ConsumerReference, ConsumerStatus, ConsumersPage, ListStreamConsumers, StreamConsumer};
+pub use consumers::{ConsumerReference, ConsumerStatus, ConsumersPage, ListStreamConsumers, StreamConsumer};
 pub use error::{ServiceError, ServiceErrorCode};
 pub use monitoring::{MonitoringChange, ShardLevelMetric};
 pub use settings::AccountLimits;

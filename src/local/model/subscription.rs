@@ -10,14 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    ConsumerArn, ConsumerStatus, Model, ServiceError, ServiceErrorCode,
+    ConsumerStatus, Model, ServiceError, ServiceErrorCode,
     consumers::consumer_not_found,
     stream::{Context, Stream, shard_not_found},
     throttle::Budget,
 };
 use crate::{
     stream::{ShardPosition, StreamReference},
-    types::{ChildShard, Record, SequenceNumber, ShardId, Timestamp},
+    types::{ChildShard, ConsumerArn, Record, SequenceNumber, ShardId, Timestamp},
 };
 
 /// Most records and bytes of one event. The service documents none; half of a second's worth leaves room for a second
@@ -85,9 +85,9 @@ impl Model {
         position: ShardPosition,
     ) -> Result<SubscriptionId, ServiceError> {
         let id = SubscriptionId(self.next_subscription);
-        let subscription = self.on(now, &StreamReference::Arn(consumer.stream().clone()), |stream, cx| {
+        let subscription = self.on(now, &StreamReference::Arn(consumer.stream_arn()), |stream, cx| {
             let subscription = stream.begin_subscription(cx, consumer, shard, position)?;
-            stream.seats.take(cx, subscription.shard, consumer.name(), id)?;
+            stream.seats.take(cx, subscription.shard, consumer.consumer_name().as_str(), id)?;
             Ok(subscription)
         })?;
         self.next_subscription += 1;
@@ -106,16 +106,16 @@ impl Model {
         shard: &ShardId,
         position: ShardPosition,
     ) -> Result<(), ServiceError> {
-        self.on(now, &StreamReference::Arn(consumer.stream().clone()), |stream, cx| {
+        self.on(now, &StreamReference::Arn(consumer.stream_arn()), |stream, cx| {
             let subscription = stream.begin_subscription(cx, consumer, shard, position)?;
-            stream.seats.admit(cx, subscription.shard, consumer.name())
+            stream.seats.admit(cx, subscription.shard, consumer.consumer_name().as_str())
         })
     }
 
     /// The next step of a subscription. One that has ended is forgotten, and says `Ended(None)` from then on.
     pub fn poll_subscription(&mut self, now: Timestamp, id: SubscriptionId) -> SubscriptionStep {
         let Some(mut subscription) = self.subscriptions.remove(&id) else { return SubscriptionStep::Ended(None) };
-        let stream = StreamReference::Arn(subscription.consumer.stream().clone());
+        let stream = StreamReference::Arn(subscription.consumer.stream_arn());
         let step = self.on(now, &stream, |stream, cx| Ok(stream.step(cx, id, &mut subscription)));
         let step = step.unwrap_or_else(|error| SubscriptionStep::Ended(Some(error)));
         if matches!(step, SubscriptionStep::Ended(_)) {
@@ -141,8 +141,8 @@ impl Model {
     }
 
     fn leave_seat(&mut self, id: SubscriptionId, subscription: &Subscription) {
-        if let Some(stream) = self.streams.get_mut(&subscription.consumer.stream().stream_name()) {
-            stream.seats.leave(subscription.shard, subscription.consumer.name(), id);
+        if let Some(stream) = self.streams.get_mut(&subscription.consumer.stream_name()) {
+            stream.seats.leave(subscription.shard, subscription.consumer.consumer_name().as_str(), id);
         }
     }
 
@@ -196,7 +196,7 @@ impl Stream {
         let gone = || over(shard_not_found(&ShardId::from_index(u64::from(subscription.shard)), &self.facts.name, cx.config));
         let Some(shard) = self.shards.get(&subscription.shard) else { return gone() };
         let rate = cx.config.limits.fan_out_bytes_per_second;
-        let Some(bytes) = self.seats.budget(subscription.shard, subscription.consumer.name(), id) else {
+        let Some(bytes) = self.seats.budget(subscription.shard, subscription.consumer.consumer_name().as_str(), id) else {
             return over(replaced(&subscription.consumer));
         };
         if !bytes.has_room(now, rate) {

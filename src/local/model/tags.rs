@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConsumerArn, ConsumerReference, Model, ServiceError, get_records::check_range};
+use super::{ConsumerReference, Model, ServiceError, get_records::check_range};
 use crate::{
     limits,
     stream::StreamReference,
-    types::{InvalidText, StreamArn, Timestamp},
+    types::{ConsumerArn, InvalidText, StreamArn, Timestamp},
 };
 
 const KEY_MAX_CHARS: usize = 128;

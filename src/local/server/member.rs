@@ -2,9 +2,9 @@
 
 use super::fault::Fault;
 use crate::{
-    local::{ConsumerArn, ConsumerReference, ResourceArn},
+    local::{ConsumerReference, ResourceArn},
     stream::{ShardPosition, StreamReference},
-    types::{SequenceNumber, ShardId, StreamArn, StreamName, Timestamp},
+    types::{ConsumerArn, SequenceNumber, ShardId, StreamArn, StreamName, Timestamp},
 };
 
 const NAME_PATTERN: &str = "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+";
@@ -74,8 +74,8 @@ pub(super) fn consumer(arn: Option<String>, stream_arn: Option<String>, name: Op
         return Ok(ConsumerReference::Name { stream: stream_if_any(None, stream_arn)?.ok_or_else(missing)?, name });
     };
     let arn = consumer_arn(Some(text))?;
-    let same_stream = stream_arn.is_none_or(|stream| stream == arn.stream().as_str());
-    if !same_stream || name.is_some_and(|name| name != arn.name()) {
+    let same_stream = stream_arn.is_none_or(|stream| stream == arn.stream_arn().as_str());
+    if !same_stream || name.is_some_and(|name| name != arn.consumer_name().as_str()) {
         return Err(Fault::invalid_argument(format!("ConsumerARN {arn} does not match StreamARN and ConsumerName.")));
     }
     Ok(ConsumerReference::Arn(arn))

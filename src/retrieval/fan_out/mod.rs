@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::{
     error::{Error, ErrorKind, Result},
     limits,
+    settings::{DAY, check_span},
     types::{ConsumerArn, ConsumerName},
 };
 
@@ -74,30 +75,13 @@ impl Config {
     /// `InvalidInput`, naming the fields and their values.
     pub fn validate(&self) -> Result<()> {
         let bad = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-        if self.silence_timeout <= limits::SUBSCRIPTION_IDLE_EVENT_INTERVAL {
-            let interval = limits::SUBSCRIPTION_IDLE_EVENT_INTERVAL;
-            return bad(format!(
-                "fan_out silence_timeout is {:?}: give more than {interval:?}, the time between the events of idle shards",
-                self.silence_timeout
-            ));
-        }
-        if self.renew_after > limits::SUBSCRIPTION_TTL {
-            let most = limits::SUBSCRIPTION_TTL;
-            return bad(format!(
-                "fan_out renew_after is {:?}: give {most:?} or less, the service ends subscriptions then",
-                self.renew_after
-            ));
-        }
-        if self.renew_after < limits::SUBSCRIBE_MIN_INTERVAL * 2 {
-            let least = limits::SUBSCRIBE_MIN_INTERVAL * 2;
-            return bad(format!(
-                "fan_out renew_after is {:?}: give {least:?} or more, the service refuses quick successors",
-                self.renew_after
-            ));
-        }
-        if self.park_after < Duration::from_secs(1) {
-            return bad(format!("fan_out park_after is {:?}: give 1 s or more", self.park_after));
-        }
+        // Idle shards send that often.
+        let least = limits::SUBSCRIPTION_IDLE_EVENT_INTERVAL + Duration::from_secs(1);
+        check_span("fan_out silence_timeout", self.silence_timeout, least..=DAY)?;
+        // The service refuses quick successors, and ends subscriptions by their age.
+        check_span("fan_out renew_after", self.renew_after, limits::SUBSCRIBE_MIN_INTERVAL * 2..=limits::SUBSCRIPTION_TTL)?;
+        check_span("fan_out park_after", self.park_after, Duration::from_secs(1)..=DAY)?;
+        check_span("fan_out blocked_retry_interval", self.blocked_retry_interval, Duration::ZERO..=DAY)?;
         if !(1..=1000).contains(&self.max_buffered_events) {
             return bad(format!("fan_out max_buffered_events is {}, expected 1 to 1000", self.max_buffered_events));
         }
@@ -148,6 +132,7 @@ mod tests {
             ("renew_after", Config { renew_after: Duration::from_secs(9), ..Config::default() }),
             ("renew_after", Config { renew_after: Duration::from_secs(301), ..Config::default() }),
             ("park_after", Config { park_after: Duration::ZERO, ..Config::default() }),
+            ("park_after", Config { park_after: Duration::MAX, ..Config::default() }),
             ("max_records", Config { max_records: 0, ..Config::default() }),
             ("max_buffered_events", Config { max_buffered_events: 0, ..Config::default() }),
         ] {

@@ -95,8 +95,8 @@ impl Pacer {
             interval: config.interval,
             idle_interval: config.idle_interval.max(config.interval),
             max_records: config.max_records.clamp(1, limits::GET_RECORDS_MAX_RECORDS),
-            call_spacing: Duration::from_secs(1) / config.calls_per_second.clamp(1, limits::GET_RECORDS_CALLS_PER_SECOND),
-            bytes_per_second: config.bytes_per_second.clamp(1, limits::READ_BYTES_PER_SECOND) as f64,
+            call_spacing: Duration::from_secs(1) / config.calls_per_second.max(1),
+            bytes_per_second: config.bytes_per_second.max(1) as f64,
             not_before: now,
             share: 1.0,
             throttle: None,
@@ -149,8 +149,8 @@ impl Pacer {
             // Larger records are believed at once, smaller ones by and by: too small a guess costs memory.
             self.record_bytes = average.max(0.8 * self.record_bytes + 0.2 * average);
         }
-        self.wanted =
-            if behind { self.bytes_per_second as u64 } else { (2 * page.bytes).max(LEAST_BYTES).min(self.bytes_per_second as u64) };
+        let most = (self.bytes_per_second as u64).min(limits::READ_BYTES_PER_SECOND);
+        self.wanted = if behind { most } else { (2 * page.bytes).max(LEAST_BYTES).min(most) };
     }
 
     /// After a throttled call. `random` is from 0 to 1.

@@ -15,6 +15,8 @@ use crate::{
 const NO_CREDENTIALS: &str =
     "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the process a role";
 
+const CHECK_THE_WAY: &str = "check the region, AWS_ENDPOINT_URL_KINESIS if it is set, and the network";
+
 /// A call, as its errors name it: `GetRecords on stream clicks in eu-central-1`.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
@@ -54,7 +56,7 @@ impl Call<'_> {
             SdkError::TimeoutError(_) => Error::new(ErrorKind::Timeout, format!("{self}: no answer in time")),
             SdkError::DispatchFailure(context) => match context.as_connector_error() {
                 Some(connector) => self.not_sent(connector),
-                None => Error::new(ErrorKind::Unavailable, format!("{self}: the service could not be reached")),
+                None => Error::new(ErrorKind::Unavailable, format!("{self}: the service could not be reached: {CHECK_THE_WAY}")),
             },
             SdkError::ResponseError(context) => match context.raw().status().as_u16() {
                 // An error without the service's form comes from a proxy or load balancer; its status still counts.
@@ -73,17 +75,15 @@ impl Call<'_> {
         }
     }
 
-    /// An event stream that had begun ended with an error.
-    pub(super) fn broke<E: ProvideErrorMetadata, R>(self, failure: SdkError<E, R>) -> Error {
-        match failure {
-            SdkError::ServiceError(context) => {
-                let metadata = context.err().meta();
-                // What has no name here is what the service could not put into one of its own: it failed.
-                self.refused(500, metadata.code().unwrap_or(""), metadata.message().unwrap_or(""))
-            }
-            SdkError::TimeoutError(_) => Error::new(ErrorKind::Timeout, format!("{self}: no event in time")),
-            _ => Error::new(ErrorKind::Unavailable, format!("{self}: the event stream broke off or cannot be parsed")),
-        }
+    /// The connection broke in the middle of an answer, or of a subscription.
+    pub(super) fn broken_off(self) -> Error {
+        Error::new(ErrorKind::Unavailable, format!("{self}: the answer broke off"))
+    }
+
+    /// The SDK says that all went well, and no answer passed the interceptor: another one must have made it up.
+    pub(super) fn unanswered(self) -> Error {
+        let fix = "check the interceptors of the SDK configuration";
+        Error::new(ErrorKind::InvalidInput, format!("{self}: the call succeeded without an answer of the service: {fix}"))
     }
 
     /// No answer came: credentials, name resolution, connection.
@@ -94,7 +94,7 @@ impl Call<'_> {
             return self.without_credentials(credentials);
         }
         if connector.is_timeout() {
-            return Error::new(ErrorKind::Timeout, format!("{self}: the connection was not made in time"));
+            return Error::new(ErrorKind::Timeout, format!("{self}: the connection was not made in time: {CHECK_THE_WAY}"));
         }
         // The innermost cause is the operating system's or the TLS library's, such as "connection refused".
         let cause = causes().last().map(|e| limited(&e.to_string())).unwrap_or_default();
@@ -104,14 +104,14 @@ impl Call<'_> {
             return Error::new(ErrorKind::AccessDenied, format!("{self}: {NO_CREDENTIALS}"));
         }
         if cause.contains("Missing Region") {
-            let fix = "set AWS_REGION or the region of the SDK configuration";
-            return Error::new(ErrorKind::InvalidInput, format!("{self}: no region is set: {fix}"));
+            let fix = "set AWS_REGION, or the region of the SDK config";
+            return Error::new(ErrorKind::InvalidInput, format!("{self}: no AWS region is set: {fix}"));
         }
         if connector.is_user() {
             let fix = "check endpoint and HTTP client of the SDK configuration";
             return Error::new(ErrorKind::InvalidInput, format!("{self}: the request could not be sent: {cause}: {fix}"));
         }
-        Error::new(ErrorKind::Unavailable, format!("{self}: the service could not be reached: {cause}"))
+        Error::new(ErrorKind::Unavailable, format!("{self}: the service could not be reached: {cause}: {CHECK_THE_WAY}"))
     }
 
     fn without_credentials(self, error: &CredentialsError) -> Error {

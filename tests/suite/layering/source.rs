@@ -55,6 +55,36 @@ impl Source {
         found
     }
 
+    /// Every path of two segments and more, in `use` items and elsewhere, as written: `["tokio", "sync", "mpsc"]`.
+    pub(super) fn paths(&self) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        each_level(&self.code, &mut |level| {
+            for (i, token) in level.iter().enumerate() {
+                let inside = i > 0 && is_punct(level.get(i - 1), ':');
+                if !inside && matches!(token, TokenTree::Ident(_)) && is_punct(level.get(i + 1), ':') && is_punct(level.get(i + 2), ':') {
+                    expand(&level[i..], &[], &mut found);
+                }
+            }
+        });
+        found
+    }
+
+    /// How many calls of the macro `name!` do not begin with `first;`.
+    pub(super) fn macros_without(&self, name: &str, first: &str) -> usize {
+        let mut found = 0;
+        each_level(&self.code, &mut |level| {
+            for call in level.windows(3) {
+                let [called, mark, TokenTree::Group(body)] = call else { continue };
+                if is_ident(called, name) && is_punct(Some(mark), '!') {
+                    let body: Vec<TokenTree> = body.stream().into_iter().collect();
+                    let begins = body.first().is_some_and(|token| is_ident(token, first)) && is_punct(body.get(1), ';');
+                    found += usize::from(!begins);
+                }
+            }
+        });
+        found
+    }
+
     /// Paths that `use` items at the top of the file name, as written.
     pub(super) fn top_level_uses(&self) -> Vec<Vec<String>> {
         let mut found = Vec::new();
@@ -188,6 +218,26 @@ fn expand(tokens: &[TokenTree], base: &[String], found: &mut Vec<Vec<String>>) {
         // A glob, or generic arguments: the path so far is what is named.
         _ if !base.is_empty() => found.push(base.to_vec()),
         _ => {}
+    }
+}
+
+#[test]
+fn paths_and_macros_are_found_at_any_depth() {
+    let source = Source::new(
+        "lease/table.rs",
+        r#"
+        use tokio::{sync::{mpsc, watch}, select};
+        async fn f() {
+            loop { tokio::select! { biased; () = a() => {} } }
+            select! { () = b() => { tokio::select! { () = c() => {} } } }
+            let started = std::thread::spawn(|| std::collections::HashMap::<u8, u8>::new());
+        }
+        "#,
+    );
+    assert_eq!(source.macros_without("select", "biased"), 2);
+    let paths: Vec<String> = source.paths().iter().map(|path| path.join("::")).collect();
+    for path in ["tokio::sync::watch", "tokio::select", "std::thread::spawn", "std::collections::HashMap"] {
+        assert!(paths.iter().any(|found| found == path), "nothing of {path} in {paths:?}");
     }
 }
 

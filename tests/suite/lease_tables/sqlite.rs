@@ -51,6 +51,20 @@ async fn connections_to_one_file_lose_no_update() {
     conformance::compare_and_set_is_linearizable(&tables).await;
 }
 
+/// Each sees the file before, while or after another sets it up, and never something in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_may_make_the_file_at_once() {
+    let directory = directory();
+    for file in 0..60 {
+        let path = directory.path().join(format!("{file}.db"));
+        let tables: Vec<SqliteLeaseTable> = (0..4).map(|_| table(&path)).collect();
+        let made = tables.iter().map(|table| async move { table.initialize().await });
+        for outcome in futures::future::join_all(made).await {
+            outcome.expect("a lease table");
+        }
+    }
+}
+
 #[tokio::test]
 async fn rows_survive_the_process() {
     let directory = directory();
@@ -66,6 +80,22 @@ async fn rows_survive_the_process() {
     assert_eq!(second.get_lease(&lease.key).await.expect("read"), Some(lease.clone()), "a set-up file needs no initialize");
     second.initialize().await.expect("harmless");
     assert_eq!(second.scan().await.expect("read").leases, [lease]);
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_is_brought_up_to_date() {
+    let directory = directory();
+    let path = directory.path().join("leases.db");
+    table(&path).initialize().await.expect("new");
+    // What version 1 did not have.
+    let hand = Connection::open(&path).expect("opened");
+    hand.execute_batch("ALTER TABLE leases DROP COLUMN stream_arn; PRAGMA user_version = 1").expect("as version 1 made it");
+    let later = table(&path);
+    assert_eq!(later.scan().await.expect_err("of an earlier version").kind(), ErrorKind::NotFound);
+    later.initialize().await.expect("migrated");
+    let lease = conformance::Samples::seeded(5).lease();
+    assert_eq!(later.create_lease(&lease).await.expect("written"), WriteOutcome::Applied);
+    assert_eq!(later.scan().await.expect("read").leases, [lease]);
 }
 
 #[tokio::test]

@@ -61,7 +61,8 @@ impl Batch<'_> {
             body.extend_from_slice(b",\"PartitionKey\":");
             push_json_str(&mut body, record.partition_key());
             if let Some(at) = record.approximate_arrival() {
-                write!(body, ",\"ApproximateArrivalTimestamp\":{at}").expect("memory takes every write");
+                let (seconds, millis) = (at.as_millis().div_euclid(1000), at.as_millis().rem_euclid(1000));
+                write!(body, ",\"ApproximateArrivalTimestamp\":{seconds}.{millis:03}").expect("memory takes every write");
             }
             if let Some(name) = encryption(record.encryption_type()) {
                 write!(body, ",\"EncryptionType\":\"{name}\"").expect("memory takes every write");

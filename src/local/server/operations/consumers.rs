@@ -82,7 +82,7 @@ struct DescribeOutput {
 pub(super) fn describe_stream_consumer(call: &Call<'_>) -> Result<Bytes, Fault> {
     let input: ConsumerInput = call.input()?;
     let consumer = call.kinesis.describe_stream_consumer(&consumer(input.consumer_arn, input.stream_arn, input.consumer_name)?)?;
-    let stream_arn = Some(consumer.arn.stream().to_string());
+    let stream_arn = Some(consumer.arn.stream_arn().to_string());
     call.output(&DescribeOutput { consumer_description: ConsumerOutput { stream_arn, ..consumer.into() } })
 }
 

@@ -1,25 +1,50 @@
 //! Other people's clients, unchanged, against the local server. Each is installed from its registry into a temporary
 //! directory, so they run when asked to: `INTEROP=1 cargo test --test integration interop`.
 
+mod kcl;
+
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 use libtest_mimic::Trial;
 
 use crate::{
-    rig::{Process, Result, Server},
+    rig::{Process, Result, Server, until_async},
     trial,
 };
 
+/// What a registry or a compiler may take.
+const PATIENCE: Duration = Duration::from_secs(600);
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/clients");
 
 pub(crate) fn trials_if_asked() -> Vec<Trial> {
     let asked = std::env::var_os("INTEROP").is_some_and(|value| value == "1");
-    let trials = [trial("interop_boto3", boto3), trial("interop_aws_cli", aws_cli), trial("interop_node", node), trial("interop_go", go)];
-    let label = |trial: Trial| trial.with_kind(if asked { "" } else { "skipped: set INTEROP=1 to run" }).with_ignored_flag(!asked);
+    let trials: [(Trial, &[&str]); 6] = [
+        (trial("interop_boto3", boto3), &["python3"]),
+        (trial("interop_aws_cli", aws_cli), &["python3"]),
+        (trial("interop_node", node), &["node", "npm"]),
+        (trial("interop_go", go), &["go"]),
+        (trial("interop_kcl_3", kcl::version_3), &["java", "mvn"]),
+        (trial("interop_kcl_2", kcl::version_2), &["java", "mvn"]),
+    ];
+    let label = |(trial, tools): (Trial, &[&str])| {
+        let missing = || tools.iter().find(|tool| !is_installed(tool));
+        let why =
+            if asked { missing().map(|tool| format!("skipped: no {tool}")) } else { Some("skipped: set INTEROP=1 to run".to_owned()) };
+        trial.with_ignored_flag(why.is_some()).with_kind(why.unwrap_or_default())
+    };
     trials.into_iter().map(label).collect()
+}
+
+/// Whether a program can be started, by asking for its version in the three ways that are usual.
+fn is_installed(tool: &str) -> bool {
+    ["--version", "version", "-version"].iter().any(|question| {
+        let command = Command::new(tool).arg(question).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        command.is_ok_and(|status| status.success())
+    })
 }
 
 fn client(path: &str) -> PathBuf {
@@ -85,7 +110,7 @@ async fn against_server(name: &str, mut check: Command, dir: &tempfile::TempDir)
 
 async fn run(name: &str, command: Command, dir: &tempfile::TempDir) -> Result {
     let mut process = Process::spawn(name, command, dir.path())?;
-    let end = process.end().await?;
+    let end = until_async(&format!("{name} ends"), PATIENCE, async || process.finished()).await?;
     if end.status.success() {
         return Ok(());
     }

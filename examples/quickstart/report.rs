@@ -44,9 +44,7 @@ pub fn print(ledger: &Ledger, total: Duration, lease_duration: Duration, workers
         println!("  {}  {}", if check.holds { "ok  " } else { "FAIL" }, check.text);
     }
 
-    println!(
-        "\nHand-overs (last record on one worker to first on the next; a crash is noticed after the lease duration, here {lease_duration:?})"
-    );
+    println!("\nHand-overs (last record on one worker to first on the next)");
     let mut moves = Vec::new();
     for (i, old) in entries.tenures.iter().enumerate() {
         let Some((until, end)) = old.until.filter(|(_, end)| *end != End::ShardEnded) else { continue };
@@ -68,8 +66,14 @@ pub fn print(ledger: &Ledger, total: Duration, lease_duration: Duration, workers
     if let (Some(median), Some(longest)) = (median(&pauses), pauses.last()) {
         println!("  planned: {} moves, median pause {:.0} ms, longest {:.0} ms", pauses.len(), millis(median), millis(*longest));
     }
+    if let Some(longest) = moves.iter().filter(|(_, end, ..)| *end == End::Crashed).map(|(.., pause)| *pause).max() {
+        println!(
+            "  crash:   longest pause {:.0} ms; a worker that is silent for {lease_duration:?}, the lease duration here, counts as dead",
+            millis(longest)
+        );
+    }
 
-    println!("\nShare of each worker");
+    println!("\nShare of each worker, repeats included");
     let delivered: u64 = entries.per_worker.values().sum();
     for (worker, what) in workers {
         let n = entries.per_worker.get(worker).copied().unwrap_or(0);

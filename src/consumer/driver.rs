@@ -289,25 +289,6 @@ impl Driver {
         Event::Exhausted
     }
 
-    /// A call did not return in time and was dropped.
-    fn dropped(&mut self, call: Call) {
-        tracing::warn!(call = call.name(), "user code did not return in time and was dropped");
-        self.last_error = "did not return in time and was dropped".to_owned();
-        self.flow.status.set_failure(Some(self.trouble(call)));
-        let limit = self.context.config.handler_timeout;
-        if let (Some(limit), State::Running(_) | State::Draining(_)) = (limit.filter(|_| self.flow.overran), self.flow.state) {
-            self.flow.status.call_failed();
-            let (shard_id, call) = (&self.lease.shard_id, call.name());
-            let message = format!(
-                "shard {shard_id} was given up at checkpoint {}: {call} took longer than consumer.handler_timeout ({limit:?}) and did not \
-                 return when it was told to",
-                self.checkpointer.acknowledged()
-            );
-            tracing::error!(call, ?limit, "user code hangs: the shard is given up");
-            self.fail(Error::new(ErrorKind::Processor, message));
-        }
-    }
-
     /// A failing call in words: `at checkpoint 4957…: process_records of records 4957… to 4957… failed 3 times, at last:
     /// no such user`.
     fn trouble(&self, call: Call) -> String {
@@ -323,6 +304,24 @@ impl Driver {
         };
         let times = if self.attempts == 1 { "once".to_owned() } else { format!("{} times", self.attempts) };
         format!("at checkpoint {}: {}{batch} failed {times}: {}", self.checkpointer.acknowledged(), call.name(), self.last_error)
+    }
+
+    /// A call did not return in time and was dropped.
+    fn dropped(&mut self, call: Call) {
+        tracing::warn!(call = call.name(), "user code did not return in time and was dropped");
+        let limit = self.context.config.handler_timeout.filter(|_| self.flow.overran);
+        match (limit, self.flow.state) {
+            (Some(limit), State::Running(_) | State::Draining(_)) => {
+                self.flow.status.call_failed();
+                self.last_error = format!("took longer than consumer.handler_timeout ({limit:?}) and did not return when it was told to");
+                tracing::error!(call = call.name(), ?limit, "user code hangs: the shard is given up");
+                self.fail(Error::new(ErrorKind::Processor, format!("given up {}", self.trouble(call))));
+            }
+            _ => {
+                self.last_error = "did not return in time and was dropped".to_owned();
+                self.flow.status.set_failure(Some(self.trouble(call)));
+            }
+        }
     }
 
     fn fail(&mut self, error: Error) {

@@ -39,7 +39,8 @@ pub struct ProcessRecordsInput<'a> {
     pub checkpointer: &'a Checkpointer,
     /// Which attempt at this batch it is, from 1.
     pub attempt: u32,
-    /// Fires when the lease is lost, or in doubt: what is done from then on may be done by another worker too.
+    /// Fires when the lease is lost, or in doubt: what is done from then on may be done by another worker too. Also when
+    /// the call takes longer than `consumer.handler_timeout`.
     pub cancelled: &'a CancellationToken,
     /// Grows with every change of owner of the shard.
     pub fencing_token: u64,

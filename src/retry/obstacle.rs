@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Time between two lines of the log about the same thing.
 const SPACING: Duration = Duration::from_secs(30);
@@ -28,12 +28,15 @@ impl Obstacle {
     /// An attempt at `what`, such as `join the fleet`, has failed and is repeated.
     pub(crate) fn met(&self, what: impl Display, error: &Error) {
         let what = what.to_string();
+        // Silence says nothing of its cause, and errors of other kinds say what to check.
+        let fix = if error.kind() == ErrorKind::Timeout { ": check the endpoint, the region and the network" } else { "" };
+        let error = format!("{error:#}{fix}");
         let mut state = self.state();
-        state.current = Some(format!("cannot {what}: {error:#}"));
+        state.current = Some(format!("cannot {what}: {error}"));
         let now = Instant::now();
         let recently = state.warned.as_ref().is_some_and(|(last, at)| *last == what && now.duration_since(*at) < SPACING);
         if !recently {
-            tracing::warn!(what, error = format!("{error:#}"), "the worker cannot get to work yet, trying again");
+            tracing::warn!(what, error, "the worker cannot get to work yet, trying again");
             state.warned = Some((what, now));
         }
     }
@@ -70,7 +73,6 @@ impl Obstacle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[tokio::test(start_paused = true)]
     async fn it_is_in_the_status_at_once_and_in_the_log_now_and_then() {

@@ -21,9 +21,10 @@ use crate::{
     error::{Error, ErrorKind, Result},
     lease::{Lease, LeaseTable, TableScan, WriteId, WriteOutcome},
     random::Randomness,
+    retrieval::polling::earlier,
     retry::RetryConfig,
     stream::{ShardFilter, ShardPosition, StreamClient, StreamDescription, StreamReference, StreamStatus},
-    types::{HashKeyRange, InitialPosition, Shard, ShardId, StreamArn, StreamIdentifier, Timestamp},
+    types::{Checkpoint, HashKeyRange, InitialPosition, Shard, ShardId, StreamArn, StreamIdentifier, Timestamp},
 };
 
 /// Lease rows that are created at once, so that a stream of a thousand shards starts in seconds and a table with
@@ -37,6 +38,9 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Creation times of one stream may come out this much apart, by rounding on the way; a stream cannot be deleted and
 /// made again that fast.
 const SAME_CREATION: Duration = Duration::from_secs(1);
+
+/// Attempts to end the lease of a shard past retention, whose row changes meanwhile.
+const GIVE_UP_ATTEMPTS: u32 = 5;
 
 /// How long the lease of a finished shard stays when nobody needs it any more. A create request for it that was delayed
 /// on its way, and repeated meanwhile, would make the row anew, and the shard would be read once more; so the row outlives
@@ -263,17 +267,17 @@ impl ShardSync {
                 format!("the initial position {moment} lies in the future (it is {now}): use a moment that has passed, or LATEST"),
             ));
         }
-        let start = Start::of(self.initial, &[], now, kept_since(description, now));
-        let (leases, listed) = match self.open_at(start).await? {
-            Some(open) => (open.iter().map(|shard| start.lease(&self.identifier, shard)).collect(), open.len()),
-            None => {
-                let listed = self.list_without_gap().await?;
-                (compare(&self.identifier, &listed, &[], start).missing, listed.len())
-            }
-        };
+        let mut start = Start::of(self.initial, &[], now, kept_since(description, now));
+        let (mut leases, mut listed) = self.first_leases(start).await?;
+        if let Some(passed) = self.passed(start, &leases).await {
+            start = passed;
+            (leases, listed) = self.first_leases(start).await?;
+        }
+        let made;
+        (start, made) = self.share_start(table, start, &mut leases, description).await?;
         let wanted = leases.len();
         self.state().begun = Some(start);
-        let created = self.create(table, leases, description).await?;
+        let created = made + self.create(table, leases, description).await?;
         tracing::info!(stream = %self.identifier, shards = listed, created, "first start: made the leases");
         if created < wanted {
             // Another worker is making them too, and may have begun earlier.
@@ -281,6 +285,67 @@ impl ShardSync {
             self.unify_starts(table, &self.own(&scan)).await?;
         }
         Ok(SyncReport { created, listed, expired: Vec::new() })
+    }
+
+    /// The leases to make at the first start, and how many shards were listed.
+    async fn first_leases(&self, start: Start) -> Result<(Vec<Lease>, usize)> {
+        Ok(match self.open_at(start).await? {
+            Some(open) => (open.iter().map(|shard| start.lease(&self.identifier, shard)).collect(), open.len()),
+            None => {
+                let listed = self.list_without_gap().await?;
+                (compare(&self.identifier, &listed, &[], start).missing, listed.len())
+            }
+        })
+    }
+
+    /// An earlier start, where this machine's clock is ahead of the service's so that the frozen moment of `LATEST` is still
+    /// to come for it. Whoever began to read at such a moment once it has passed would leave out what was put before. None
+    /// when the service knows the moment, or does not say.
+    async fn passed(&self, start: Start, leases: &[Lease]) -> Option<Start> {
+        let Start::From { checkpoint: Checkpoint::Latest, moment, mid_retention } = start else { return None };
+        let shard_id = &leases.first()?.shard_id;
+        let mut backoff = self.retry.backoff(&self.random);
+        let mut moments = earlier(moment);
+        let mut tried = moments.next()?;
+        loop {
+            match self.client.shard_iterator(&self.stream, shard_id, ShardPosition::AtTimestamp(tried)).await {
+                Err(error) if error.kind() == ErrorKind::InvalidInput => tried = moments.next()?,
+                // Such as the limit of five iterators a second.
+                Err(error) if error.is_retryable() && backoff.wait().await => {}
+                Ok(_) if tried != moment => {
+                    tracing::warn!(
+                        stream = %self.identifier, start_at = %tried,
+                        "this machine's clock is ahead of the service's; reading begins at an earlier moment"
+                    );
+                    return Some(Start::From { checkpoint: Checkpoint::Latest, moment: tried, mid_retention });
+                }
+                Ok(_) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Makes the first lease alone: of several workers that begin at the same time, the one that makes it decides for all
+    /// where reading begins. The others' leases get its moment before anybody can take them. Also returns how many it made.
+    async fn share_start(
+        &self,
+        table: &dyn LeaseTable,
+        start: Start,
+        leases: &mut [Lease],
+        description: &StreamDescription,
+    ) -> Result<(Start, usize)> {
+        let (Start::From { checkpoint, moment, mid_retention }, Some(first)) = (start, leases.first().cloned()) else {
+            return Ok((start, 0));
+        };
+        let key = first.key.clone();
+        if self.create(table, vec![first], description).await? > 0 {
+            return Ok((start, 1));
+        }
+        let row = table.get_lease(&key).await?;
+        let Some(decided) = row.and_then(|row| row.start_at).filter(|at| *at > BEGINNING && *at < moment) else { return Ok((start, 0)) };
+        for lease in leases.iter_mut().filter(|lease| lease.start_at == Some(moment)) {
+            lease.start_at = Some(decided);
+        }
+        Ok((Start::From { checkpoint, moment: decided, mid_retention }, 0))
     }
 
     /// The shards that were open when reading begins, if that can be asked for.
@@ -343,7 +408,7 @@ impl ShardSync {
         }
         let after: Vec<&Lease> = leases.iter().copied().chain(&missing).collect();
         let settled = audit(&after);
-        let created = self.create(table, missing.clone(), description).await?;
+        let mut created = self.create(table, missing.clone(), description).await?;
         for lease in confirmed {
             self.set_start(table, lease, BEGINNING).await?;
         }
@@ -354,6 +419,12 @@ impl ShardSync {
         let expired: Vec<ShardId> = unread.iter().map(|lease| lease.shard_id.clone()).collect();
         for lease in &unread {
             self.give_up_expired(table, lease, listed).await?;
+        }
+        if !unread.is_empty() {
+            // What follows them is read at once, instead of after the next sync.
+            let scan = table.scan().await?;
+            let missing = compare(&self.identifier, listed, &self.own(&scan), start).missing;
+            created += self.create(table, missing, description).await?;
         }
         let mut state = self.state();
         state.settled = settled;
@@ -371,7 +442,7 @@ impl ShardSync {
 
     /// Ends the lease of a shard whose records are gone before they were read: its children would wait for ever. The
     /// listing alone is not believed; the service must say that there is no such shard. The owner, if there is one,
-    /// finds its lease gone, and the next sync makes the leases of the children.
+    /// finds its lease gone.
     async fn give_up_expired(&self, table: &dyn LeaseTable, lease: &Lease, listed: &[Shard]) -> Result<()> {
         match self.client.shard_iterator(&self.stream, &lease.shard_id, ShardPosition::TrimHorizon).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -383,10 +454,20 @@ impl ShardSync {
             "a shard is past retention before it was read to its end: the rest of its records is lost"
         );
         let children = listed.iter().filter(|shard| shard.parents.contains(&lease.shard_id)).map(|shard| shard.id.clone());
-        let next = lease.ended(WriteId(self.random.next_u64()), children);
-        if table.update_lease(lease, &next).await? == WriteOutcome::Conflict {
-            tracing::debug!(lease_key = %lease.key, "the row changed as its lease was given up; the next sync looks again");
+        let children: Vec<ShardId> = children.collect();
+        // A fleet that was away for so long takes its leases at this very moment.
+        let mut row = lease.clone();
+        for _ in 0..GIVE_UP_ATTEMPTS {
+            let next = row.ended(WriteId(self.random.next_u64()), children.iter().cloned());
+            if table.update_lease(&row, &next).await? == WriteOutcome::Applied {
+                return Ok(());
+            }
+            match table.get_lease(&row.key).await? {
+                Some(found) if !found.checkpoint.is_shard_end() => row = found,
+                _ => return Ok(()),
+            }
         }
+        tracing::debug!(lease_key = %lease.key, "the row changed again and again as its lease was given up; the next sync looks again");
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use crate::{
     lease::{MemoryLeaseTable, WriteId},
     local::{Config, CreateStream, LocalKinesis, PutEntry, Quirks},
     stream::{ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardIterator, ShardPage, ShardPosition, Subscription},
-    types::{Checkpoint, ChildShard, ConsumerArn, ConsumerName, ExtendedSequenceNumber, SequenceNumber, StreamArn, StreamName},
+    types::{Checkpoint, ChildShard, ConsumerArn, ConsumerName, ExtendedSequenceNumber, InstanceId, SequenceNumber, StreamArn, StreamName},
 };
 
 struct Setup {
@@ -119,6 +119,45 @@ async fn latest_follows_the_shards_that_were_open_at_the_start() {
     // Shard 0 was closed then; its children are read from that moment, not from their oldest record.
     assert_eq!(shards(&setup.rows()), ["1", "2", "3"]);
     assert!(setup.rows().iter().all(|l| l.start_at == Some(setup.clock.now())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_ahead_of_the_services_does_not_move_the_start_into_the_future() {
+    for ahead in [0, 700, 90_000] {
+        let setup = Setup::new(3);
+        pass(3600).await;
+        let truth = setup.clock.now();
+        let clock = TokioClock::starting_at(truth.plus(Duration::from_millis(ahead)));
+        let sync = ShardSync { clock: Arc::new(clock), ..setup.sync(InitialPosition::Latest) };
+        sync.sync(&setup.table, &setup.table.snapshot()).await.expect("synced");
+        for row in setup.rows() {
+            let start = row.start_at.expect("frozen");
+            assert!(start <= truth, "{start} is to come for the service, where it is {truth}");
+            assert!(truth.since(start) <= Duration::from_millis(ahead.max(1000)), "{start} is long before {truth}");
+            assert_eq!((row.checkpoint, row.counter), (Checkpoint::Latest, 0));
+        }
+        assert_eq!(setup.rows().len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_makes_the_first_lease_decides_for_all_where_reading_begins() {
+    let setup = Setup::new(4);
+    pass(3600).await;
+    let first = setup.clock.now();
+    let earlier = setup.sync(InitialPosition::Latest);
+    earlier.sync(&setup.table, &TableScan::default()).await.expect("synced");
+    // It had only made the first when another, whose scan was empty, begins: and each lease is taken as soon as it is there.
+    for index in 1..4 {
+        let row = setup.row(index);
+        assert_eq!(setup.table.delete_lease(&row).await.expect("memory"), WriteOutcome::Applied);
+    }
+    pass(5).await;
+    let later = setup.sync(InitialPosition::Latest);
+    assert_eq!(later.sync(&setup.table, &TableScan::default()).await.expect("synced").created, 3);
+    for row in setup.rows() {
+        assert_eq!((row.start_at, row.counter), (Some(first), 0), "never anything else");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,13 +305,15 @@ async fn unread_shards_past_retention_are_given_up_and_their_children_are_read()
     pass(1).await;
     setup.kinesis.split_shard(&setup.stream, &ShardId::from_index(0), 1 << 100).expect("split");
     pass(25 * 3600).await;
-    let report = sync.sync(&setup.table, &setup.table.snapshot()).await.expect("synced");
-    assert_eq!((report.created, report.expired), (0, vec![ShardId::from_index(0)]));
+    // A worker takes the lease after the scan.
+    let scan = setup.table.snapshot();
+    let taken = scan.leases[0].taken(WriteId(7), &"worker".parse().expect("valid"), InstanceId(7));
+    assert_eq!(setup.table.update_lease(&scan.leases[0], &taken).await.expect("memory"), WriteOutcome::Applied);
+    let report = sync.sync(&setup.table, &scan).await.expect("synced");
+    assert_eq!((report.created, report.expired), (2, vec![ShardId::from_index(0)]), "what follows is not to wait for another sync");
     let rows = setup.rows();
     let row = rows.iter().find(|l| l.shard_id == ShardId::from_index(0)).expect("kept");
     assert!(row.checkpoint.is_shard_end() && row.owner.is_none() && row.children.len() == 2, "its children would wait for ever");
-    let report = sync.sync(&setup.table, &setup.table.snapshot()).await.expect("synced");
-    assert_eq!(report.created, 2);
     let children: Vec<_> = setup.rows().into_iter().filter(|l| !l.checkpoint.is_shard_end()).collect();
     assert!(children.len() == 2 && children.iter().all(|l| l.checkpoint == Checkpoint::TrimHorizon));
 }

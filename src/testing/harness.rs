@@ -259,3 +259,42 @@ impl<P: std::fmt::Debug> std::fmt::Debug for ProcessorHarness<P> {
         f.debug_struct("ProcessorHarness").field("processor", &self.processor).field("shard_id", &self.shard_id).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::testing::record;
+
+    /// Notes what it is told.
+    #[derive(Debug, Default)]
+    struct Notes {
+        lags: Vec<u64>,
+        lost: bool,
+    }
+
+    #[async_trait]
+    impl RecordProcessor for Notes {
+        async fn process_records(&mut self, input: ProcessRecordsInput<'_>) -> Result<(), BoxError> {
+            self.lags.push(input.millis_behind_latest);
+            if input.cancelled.is_cancelled() { Err("the lease is lost".into()) } else { Ok(()) }
+        }
+
+        async fn lease_lost(&mut self, _input: LeaseLostInput<'_>) {
+            self.lost = true;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_processor_is_told_of_its_lag_and_of_the_loss_of_its_lease() {
+        let mut harness = ProcessorHarness::new(Notes::default());
+        harness.deliver([record(1, "x")]).await.expect("accepted");
+        harness.set_millis_behind_latest(2500);
+        harness.deliver([record(2, "x")]).await.expect("accepted");
+        harness.lose_lease().await.expect("initialized");
+        assert!(harness.cancelled().is_cancelled());
+        harness.deliver([record(3, "x")]).await.expect_err("a call that was under way sees it");
+        assert_eq!((harness.processor().lags.as_slice(), harness.processor().lost), ([0, 2500, 2500].as_slice(), true));
+    }
+}

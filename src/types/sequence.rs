@@ -13,6 +13,8 @@ pub struct SequenceNumber {
     low: u128,
 }
 
+/// Digits that fit into 128 bits whatever they are.
+const HEAD_DIGITS: usize = 38;
 /// Digits taken per step of decimal conversion: 10^18 fits into 64 bits.
 const CHUNK_DIGITS: usize = 18;
 const CHUNK: u64 = 10u64.pow(CHUNK_DIGITS as u32);
@@ -52,7 +54,8 @@ impl SequenceNumber {
     pub fn parse(text: &str) -> Result<Self, InvalidText> {
         let bad = |reason| InvalidText::new("sequence number", text, reason);
         let digits = text.as_bytes();
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        // Without a way out in the middle the compiler looks at many digits at a time; one number is parsed per record.
+        if digits.is_empty() || !digits.iter().fold(true, |all, digit| all & digit.is_ascii_digit()) {
             return Err(bad("expected decimal digits only"));
         }
         if digits[0] == b'0' && digits.len() > 1 {
@@ -61,16 +64,16 @@ impl SequenceNumber {
         if digits.len() > 78 {
             return Err(bad("it is larger than 2^256-1"));
         }
-        let mut limbs = [0u64; 4];
-        let mut rest = digits;
+        let (head, mut rest) = digits.split_at(digits.len().min(HEAD_DIGITS));
+        let head = decimal(head);
+        if rest.is_empty() {
+            return Ok(Self { high: 0, low: head });
+        }
+        let mut limbs = [head as u64, (head >> 64) as u64, 0, 0];
         while !rest.is_empty() {
-            let (chunk, tail) = rest.split_at(match rest.len() % CHUNK_DIGITS {
-                0 => CHUNK_DIGITS,
-                n => n,
-            });
-            let value = chunk.iter().fold(0u64, |v, d| v * 10 + u64::from(d - b'0'));
+            let (chunk, tail) = rest.split_at(rest.len().min(CHUNK_DIGITS));
             let factor = 10u64.pow(chunk.len() as u32);
-            let mut carry = u128::from(value);
+            let mut carry = decimal(chunk);
             for limb in &mut limbs {
                 carry += u128::from(*limb) * u128::from(factor);
                 *limb = carry as u64;
@@ -84,6 +87,21 @@ impl SequenceNumber {
         let join = |low: u64, high: u64| u128::from(low) | (u128::from(high) << 64);
         Ok(Self { high: join(limbs[2], limbs[3]), low: join(limbs[0], limbs[1]) })
     }
+}
+
+/// The value of at most 38 digits.
+fn decimal(digits: &[u8]) -> u128 {
+    let (eights, rest) = digits.as_chunks::<8>();
+    let value = eights.iter().fold(0, |value, eight| value * 100_000_000 + u128::from(eight_digits(*eight)));
+    rest.iter().fold(value, |value, digit| value * 10 + u128::from(digit - b'0'))
+}
+
+/// The value of eight digits: neighbours are joined to pairs, pairs to fours, fours to eights, all of a kind at a time.
+const fn eight_digits(digits: [u8; 8]) -> u64 {
+    let ones = u64::from_le_bytes(digits) & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
 }
 
 impl std::fmt::Display for SequenceNumber {

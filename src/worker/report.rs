@@ -68,10 +68,12 @@ impl fmt::Display for ShardReport {
             ShardEnding::Lost => "lost to another worker",
             ShardEnding::Failed(_) => "failed",
         };
-        write!(f, "shard {} of {}: {how} after {} records", self.shard_id, self.stream, self.records)?;
-        match &self.failure {
-            Some(why) => write!(f, ": {why}"),
-            None => Ok(()),
+        let records = if self.records == 1 { "record" } else { "records" };
+        write!(f, "shard {} of {}: {how} after {} {records}", self.shard_id, self.stream, self.records)?;
+        match (&self.failure, &self.ending) {
+            (Some(why), ShardEnding::Failed(_)) => write!(f, ": {why}"),
+            (Some(why), _) => write!(f, " while failing {why}"),
+            (None, _) => Ok(()),
         }
     }
 }

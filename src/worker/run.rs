@@ -30,7 +30,7 @@ use crate::{
         LeaseKey, LeaseTable,
         coordinator::{HeldLease, LeaseCoordinator, Outfit},
     },
-    retrieval::{ByteBudget, Unpacking},
+    retrieval::{ByteBudget, Retrieval, Unpacking},
     shards::{ShardSync, refuse_stream_of},
     stream::{StreamReference, TimeLimited},
     task::{Spawner, TaskFailed},
@@ -82,7 +82,7 @@ impl Ended {
         self.shards.push_back(report);
         if self.shards.len() > KEPT_TENURES {
             // Failures are what a report is read for.
-            let oldest = self.shards.iter().position(|s| !matches!(s.ending, ShardEnding::Failed(_))).unwrap_or(0);
+            let oldest = self.shards.iter().position(|s| s.failure.is_none()).unwrap_or(0);
             self.shards.remove(oldest);
         }
     }
@@ -266,7 +266,12 @@ impl Worker {
     async fn register(&self, streams: &[streams::KnownStream]) -> Result<()> {
         for stream in streams {
             let retrieval = self.config.retrieval_of(&stream.reference.name());
+            let obstacle = &self.handle.shared.obstacle;
+            if *retrieval != Retrieval::Polling {
+                obstacle.waits(format_args!("the stream consumer of stream {} is looked up, or registered", stream.reference));
+            }
             let registration = registrations::resolve(&self.client, stream, &self.application, retrieval, &self.random).await?;
+            obstacle.passed();
             if let Some(registration) = registration {
                 let registrations = &self.handle.shared.registrations;
                 registrations.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.reference.clone(), registration);

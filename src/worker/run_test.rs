@@ -116,8 +116,8 @@ fn a_report_keeps_the_last_tenures_and_all_counts() {
     let report = |n: u64, ending| ShardReport {
         stream: "clicks".to_owned(),
         shard_id: ShardId::from_index(n),
+        failure: (n == 0).then(|| "as told".to_owned()),
         ending,
-        failure: None,
         records: 2,
         checkpoint: String::new(),
     };

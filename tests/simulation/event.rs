@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use shardkeeper::{
     lease::{Lease, Signal, WorkerRow, WorkerVersion},
-    types::{Checkpoint, SequenceNumber, Shard, ShardId, Timestamp, WorkerId},
+    types::{Checkpoint, ExtendedSequenceNumber, Shard, ShardId, StreamName, Timestamp, WorkerId},
 };
 
 /// One process: a new number with every start.
@@ -17,23 +17,57 @@ impl Display for NodeId {
     }
 }
 
-/// `s12` for `shardId-000000000012`.
-pub(crate) struct Short<'a>(pub(crate) &'a ShardId);
+/// A shard of one of the streams.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ShardKey {
+    /// The number of the stream, from 0.
+    pub(crate) stream: u32,
+    pub(crate) shard: ShardId,
+}
 
-impl Display for Short<'_> {
+impl ShardKey {
+    /// The shard of a lease.
+    pub(crate) fn of(lease: &Lease) -> Self {
+        Self { stream: lease.stream.as_ref().map_or(0, |stream| stream_number(stream.name())), shard: lease.shard_id.clone() }
+    }
+
+    /// Another shard of the same stream.
+    pub(crate) fn sibling(&self, shard: &ShardId) -> Self {
+        Self { stream: self.stream, shard: shard.clone() }
+    }
+}
+
+/// `s12` for `shardId-000000000012`, `2/s12` in stream 2.
+impl Display for ShardKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.as_str().trim_start_matches("shardId-").trim_start_matches('0');
+        let digits = self.shard.as_str().trim_start_matches("shardId-").trim_start_matches('0');
+        if self.stream > 0 {
+            write!(f, "{}/", self.stream)?;
+        }
         write!(f, "s{}", if digits.is_empty() { "0" } else { digits })
     }
 }
 
+/// The name of a stream by its number.
+pub(crate) fn stream_name(number: u32) -> StreamName {
+    let name = if number == 0 { crate::STREAM.to_owned() } else { format!("{}-{number}", crate::STREAM) };
+    name.parse().expect("a valid name")
+}
+
+/// The number of a stream by its name.
+pub(crate) fn stream_number(name: &StreamName) -> u32 {
+    let number = name.as_str().rsplit_once('-').and_then(|(_, number)| number.parse().ok());
+    number.unwrap_or(0)
+}
+
 /// The low digits, which differ within a shard.
-struct Tail(SequenceNumber);
+struct Tail(ExtendedSequenceNumber);
 
 impl Display for Tail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        write!(f, "..{}", &text[text.len().saturating_sub(12)..])
+        let text = self.0.sequence_number.to_string();
+        write!(f, "..{}", &text[text.len().saturating_sub(12)..])?;
+        if self.0.sub_sequence_number > 0 { write!(f, "/{}", self.0.sub_sequence_number) } else { Ok(()) }
     }
 }
 
@@ -42,7 +76,7 @@ struct At<'a>(&'a Checkpoint);
 impl Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Checkpoint::Sequence(n) => Tail(n.sequence_number).fmt(f),
+            Checkpoint::Sequence(n) => Tail(*n).fmt(f),
             sentinel => write!(f, "{sentinel}"),
         }
     }
@@ -53,7 +87,7 @@ pub(crate) struct Row<'a>(pub(crate) &'a Lease);
 
 impl Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{} ", Short(&self.0.shard_id), self.0.counter)?;
+        write!(f, "{}#{} ", ShardKey::of(self.0), self.0.counter)?;
         match (&self.0.owner, self.0.owner_instance) {
             (None, _) => f.write_str("free")?,
             (Some(owner), None) => write!(f, "for {owner}")?,
@@ -67,7 +101,7 @@ impl Display for Row<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Served {
     pub(crate) node: NodeId,
-    pub(crate) shard: ShardId,
+    pub(crate) shard: ShardKey,
     /// The fencing token, the lease counter at acquisition.
     pub(crate) token: u64,
     /// Counts the processors of a run.
@@ -76,7 +110,7 @@ pub(crate) struct Served {
 
 impl Display for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}#{}", self.node, Short(&self.shard), self.token)
+        write!(f, "{} {}#{}", self.node, self.shard, self.token)
     }
 }
 
@@ -84,7 +118,7 @@ impl Display for Served {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Callback {
     Initialize(Checkpoint),
-    Process(Vec<SequenceNumber>),
+    Process(Vec<ExtendedSequenceNumber>),
     LeaseLost,
     ShardEnded,
     ShutdownRequested,
@@ -161,15 +195,20 @@ pub(crate) enum Event {
     Healed,
     /// A producer has put records.
     Put {
-        shard: ShardId,
-        records: Vec<SequenceNumber>,
+        shard: ShardKey,
+        records: Vec<ExtendedSequenceNumber>,
         arrival: Timestamp,
     },
     /// The service has shown this shard to somebody.
-    ShardSeen(Shard),
+    ShardSeen(u32, Shard),
     /// The service has said that the shard is closed and at its end.
     EndSeen {
-        shard: ShardId,
+        shard: ShardKey,
+    },
+    /// All that arrived before is past retention, and so are these shards.
+    Trimmed {
+        before: Timestamp,
+        gone: Vec<ShardKey>,
     },
     /// A conditional write of a lease leaves a worker.
     LeaseSent {
@@ -226,6 +265,11 @@ pub(crate) enum Event {
         call: Callback,
         ending: Ending,
     },
+    /// User code is done with a part of the batch in hand, and will say so in a checkpoint of its own.
+    DoneByHand {
+        by: Served,
+        records: Vec<ExtendedSequenceNumber>,
+    },
 }
 
 impl Display for Event {
@@ -242,18 +286,23 @@ impl Display for Event {
             Self::Healed => write!(f, "     HEAL"),
             Self::Put { shard, records, .. } => match (records.first(), records.last()) {
                 (Some(first), Some(last)) => {
-                    write!(f, "     put {} into {} from {} to {}", records.len(), Short(shard), Tail(*first), Tail(*last))
+                    write!(f, "     put {} into {shard} from {} to {}", records.len(), Tail(*first), Tail(*last))
                 }
                 _ => Ok(()),
             },
-            Self::ShardSeen(shard) => {
-                write!(f, "     shard {} {}", Short(&shard.id), if shard.is_open() { "open" } else { "closed" })?;
+            Self::ShardSeen(stream, shard) => {
+                let key = ShardKey { stream: *stream, shard: shard.id.clone() };
+                write!(f, "     shard {key} {}", if shard.is_open() { "open" } else { "closed" })?;
                 for parent in &shard.parents {
-                    write!(f, " < {}", Short(parent))?;
+                    write!(f, " < {}", key.sibling(parent))?;
                 }
                 Ok(())
             }
-            Self::EndSeen { shard } => write!(f, "     end of {} read", Short(shard)),
+            Self::EndSeen { shard } => write!(f, "     end of {shard} read"),
+            Self::Trimmed { before, gone } => {
+                write!(f, "     TRIM all before {before}, gone:")?;
+                gone.iter().try_for_each(|shard| write!(f, " {shard}"))
+            }
             Self::LeaseSent { node, to, .. } => write!(f, "{node} send {}", Row(to)),
             Self::LeaseCreated { node, lease } => write!(f, "{node} CREATE {}", Row(lease)),
             Self::LeaseUpdated { node, to, .. } => write!(f, "{node} WRITE {}", Row(to)),
@@ -268,6 +317,10 @@ impl Display for Event {
             }
             Self::CallStarted { by, call } => write!(f, "{by} {call}"),
             Self::CallEnded { by, call, ending } => write!(f, "{by} {} {ending:?}", call.name()),
+            Self::DoneByHand { by, records } => match records.last() {
+                Some(last) => write!(f, "{by} checkpoints by hand at {}", Tail(*last)),
+                None => Ok(()),
+            },
         }
     }
 }

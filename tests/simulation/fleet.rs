@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use shardkeeper::{
     Result,
     clock::{Clock, TokioClock},
@@ -26,13 +27,16 @@ use tokio::sync::Notify;
 use crate::{
     STREAM,
     dice::hash,
-    event::{Event, NodeId},
+    event::{Event, NodeId, stream_name},
     handler::Handlers,
     plan::{Plan, Start},
     watched_table::{End, WatchedTable},
     weather::Weather,
     world::World,
 };
+
+/// The application of all workers, whose stream consumers are named after it.
+pub(crate) const APPLICATION: &str = "simulation";
 
 /// Time limit of the clients, as that of GetRecords on AWS. That of the table is of no account: the worker has its own.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,6 +62,12 @@ pub(crate) struct Running {
     handle: WorkerHandle,
     clock: Arc<NodeClock>,
     exited: Arc<Notify>,
+}
+
+impl Running {
+    pub(crate) fn worker(&self) -> &WorkerId {
+        self.handle.worker_id()
+    }
 }
 
 /// All processes.
@@ -110,6 +120,13 @@ impl Fleet {
         self.slots(|slots| slots.get(&slot).cloned())
     }
 
+    /// SIGKILL for everybody.
+    pub(crate) fn crash_all(&self) {
+        for slot in self.used_slots() {
+            self.crash(slot);
+        }
+    }
+
     pub(crate) fn used_slots(&self) -> Vec<u32> {
         self.slots(|slots| slots.keys().copied().collect())
     }
@@ -145,12 +162,18 @@ impl Fleet {
         let worker = WorkerId::new(name)?;
 
         let way = self.weather.way(node, &self.world);
-        let at_table = Arc::new(WatchedTable::new(Arc::new(self.table.clone()), &self.world, node, End::Table));
+        let at_table = WatchedTable::new(Arc::new(self.table.clone()), &self.world, node, End::Table);
+        let at_table = Arc::new(if plan.hostile_rows { at_table.with_unreadable_rows() } else { at_table });
         let between = Arc::new(FaultyLeaseTable::new(at_table, Arc::clone(&way), self.network.clone(), CLIENT_TIMEOUT));
         let table: Arc<dyn LeaseTable> = Arc::new(WatchedTable::new(between, &self.world, node, End::Worker));
         let stream = Arc::new(FaultyStream::new(Arc::clone(&self.stream), way, self.network.clone(), CLIENT_TIMEOUT));
 
-        let worker = Worker::builder("simulation", STREAM, self.handlers.factory(node, &process))
+        let builder = Worker::builder(APPLICATION, STREAM, self.handlers.factory(node, &process));
+        let worker = (1..plan.streams)
+            .fold(builder, |builder, number| {
+                let builder = builder.stream(stream_name(number));
+                if number % 2 == 1 { builder.stream_retrieval(stream_name(number), Retrieval::Polling) } else { builder }
+            })
             .stream_client(stream)
             .lease_table(table)
             .worker_id(worker.as_str())
@@ -178,10 +201,19 @@ impl Fleet {
         let running = Running { node, process: process.clone(), handle: worker.handle(), clock, exited: Arc::new(Notify::new()) };
         self.world.record(&Event::Booted { node, slot, worker: worker.handle().worker_id().clone() });
         let (world, exited) = (Arc::clone(&self.world), Arc::clone(&running.exited));
+        let dying = process.clone();
         let life = async move {
-            let result = worker.run().await;
-            world.record(&Event::Exited { node, result: result.map(|report| summary(&report)).map_err(|error| format!("{error:#}")) });
+            let result = match std::panic::AssertUnwindSafe(worker.run()).catch_unwind().await {
+                Ok(result) => result.map(|report| summary(&report)).map_err(|error| format!("{error:#}")),
+                // A stream client that panics before anything runs takes the program along.
+                Err(_panic) => Err("panicked".to_owned()),
+            };
+            let panicked = result.as_ref().is_err_and(|error| error == "panicked");
+            world.record(&Event::Exited { node, result });
             exited.notify_one();
+            if panicked {
+                dying.kill();
+            }
         };
         process.spawner().spawn("worker", life).detach();
         Ok(running)

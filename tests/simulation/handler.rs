@@ -10,17 +10,19 @@ use std::{
 
 use async_trait::async_trait;
 use shardkeeper::{
+    checkpoint::Checkpointer,
     processor::{
         BoxError, InitializationInput, LeaseLostInput, ProcessRecordsInput, RecordProcessor, RecordProcessorFactory, ShardEndedInput,
         ShutdownRequestedInput,
     },
+    stream::StreamReference,
     testing::Process,
-    types::ShardId,
+    types::{Record, ShardId},
 };
 
 use crate::{
     dice::{hash_text, unit},
-    event::{Callback, Ending, Event, NodeId, Served},
+    event::{Callback, Ending, Event, NodeId, Served, ShardKey, stream_number},
     world::{INJECTED_PANIC, World},
 };
 
@@ -33,11 +35,13 @@ pub(crate) struct Temper {
     pub(crate) slow: f64,
     pub(crate) fails: f64,
     pub(crate) panics: f64,
+    /// Writes a checkpoint in the midst of a batch.
+    pub(crate) by_hand: f64,
 }
 
 impl Temper {
     /// Quick and flawless.
-    pub(crate) const GOOD: Self = Self { work: (0, 5), slow: 0.0, fails: 0.0, panics: 0.0 };
+    pub(crate) const GOOD: Self = Self { work: (0, 5), slow: 0.0, fails: 0.0, panics: 0.0, by_hand: 0.0 };
 }
 
 /// What the handlers of a run share.
@@ -109,16 +113,30 @@ impl Drop for Running<'_> {
 }
 
 impl Handler {
-    fn served(&mut self, shard: &ShardId, token: Option<u64>) -> Served {
+    /// The tenure that it serves, which `initialize` has told.
+    fn served(&mut self, shard: &ShardId, token: Option<u64>, stream: Option<&StreamReference>) -> Served {
         let (node, processor) = (self.node, self.processor);
-        let fresh = || Served { node, shard: shard.clone(), token: token.unwrap_or_default(), processor };
+        let fresh = || {
+            let shard = ShardKey { stream: stream.map_or(0, |stream| stream_number(&stream.name())), shard: shard.clone() };
+            Served { node, shard, token: token.unwrap_or_default(), processor }
+        };
         self.served.get_or_insert_with(fresh).clone()
     }
 
     async fn run(&mut self, by: Served, call: Callback, may_fail: bool) -> Result<(), BoxError> {
+        self.run_with(by, call, may_fail, None).await
+    }
+
+    async fn run_with(
+        &mut self,
+        by: Served,
+        call: Callback,
+        may_fail: bool,
+        batch: Option<(&[Record], &Checkpointer)>,
+    ) -> Result<(), BoxError> {
         self.calls += 1;
         let temper = self.handlers.temper();
-        let coordinates = [hash_text(0, by.shard.as_str()), by.token, self.processor, self.calls];
+        let coordinates = [hash_text(u64::from(by.shard.stream), by.shard.shard.as_str()), by.token, self.processor, self.calls];
         let draw = |what: u64| unit(self.handlers.seed, &[coordinates[0], coordinates[1], coordinates[2], coordinates[3], what]);
         let work = if draw(1) < temper.slow {
             Duration::from_secs_f64(2.0 + draw(2) * 23.0)
@@ -130,7 +148,16 @@ impl Handler {
         self.failures = if fails || panics { self.failures + 1 } else { 0 };
         let world = Arc::clone(&self.handlers.world);
         world.record(&Event::CallStarted { by: by.clone(), call: call.clone() });
-        let mut running = Running { world: &world, process: &self.process, by, call, ending: Ending::Dropped };
+        let mut running = Running { world: &world, process: &self.process, by: by.clone(), call, ending: Ending::Dropped };
+        if let Some((records, checkpointer)) = batch
+            && draw(6) < temper.by_hand
+        {
+            let part = &records[..1 + (draw(7) * records.len() as f64) as usize % records.len()];
+            tokio::time::sleep(work / 4).await;
+            world.record(&Event::DoneByHand { by, records: part.iter().map(Record::position).collect() });
+            // One that does not succeed leaves the batch to the checkpoint after it.
+            drop(checkpointer.checkpoint_at(&part[part.len() - 1]).await);
+        }
         if !work.is_zero() {
             tokio::time::sleep(work).await;
         }
@@ -146,28 +173,28 @@ impl Handler {
 #[async_trait]
 impl RecordProcessor for Handler {
     async fn initialize(&mut self, input: InitializationInput<'_>) -> Result<(), BoxError> {
-        let by = self.served(input.shard_id, Some(input.fencing_token));
+        let by = self.served(input.shard_id, Some(input.fencing_token), Some(input.stream));
         self.run(by, Callback::Initialize(input.checkpoint), true).await
     }
 
     async fn process_records(&mut self, input: ProcessRecordsInput<'_>) -> Result<(), BoxError> {
-        let by = self.served(input.shard_id, Some(input.fencing_token));
-        let records = input.records.iter().map(shardkeeper::types::Record::sequence_number).collect();
-        self.run(by, Callback::Process(records), true).await
+        let by = self.served(input.shard_id, Some(input.fencing_token), None);
+        let records = input.records.iter().map(Record::position).collect();
+        self.run_with(by, Callback::Process(records), true, Some((input.records, input.checkpointer))).await
     }
 
     async fn lease_lost(&mut self, input: LeaseLostInput<'_>) {
-        let by = self.served(input.shard_id, None);
+        let by = self.served(input.shard_id, None, None);
         drop(self.run(by, Callback::LeaseLost, false).await);
     }
 
     async fn shard_ended(&mut self, input: ShardEndedInput<'_>) -> Result<(), BoxError> {
-        let by = self.served(input.shard_id, None);
+        let by = self.served(input.shard_id, None, None);
         self.run(by, Callback::ShardEnded, true).await
     }
 
     async fn shutdown_requested(&mut self, input: ShutdownRequestedInput<'_>) -> Result<(), BoxError> {
-        let by = self.served(input.shard_id, None);
+        let by = self.served(input.shard_id, None, None);
         self.run(by, Callback::ShutdownRequested, true).await
     }
 }

@@ -7,10 +7,10 @@ use std::{
 
 use shardkeeper::{
     lease::{Lease, LeaseKey, WorkerVersion},
-    types::{Checkpoint, InstanceId, SequenceNumber, ShardId, Timestamp, WorkerId},
+    types::{Checkpoint, ExtendedSequenceNumber, InstanceId, Timestamp, WorkerId},
 };
 
-use crate::event::{Callback, Ending, Event, NodeId};
+use crate::event::{Callback, Ending, Event, NodeId, ShardKey};
 
 /// Numbers of the plan that invariants need.
 #[derive(Debug, Clone, Copy)]
@@ -57,10 +57,12 @@ impl Node {
 /// A record as put.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Put {
-    pub(crate) sequence: SequenceNumber,
+    pub(crate) position: ExtendedSequenceNumber,
     pub(crate) arrival: Timestamp,
     /// When it was first processed successfully.
     pub(crate) done: Option<Duration>,
+    /// User code has said by hand that it is done, in the midst of its batch.
+    by_hand: bool,
     /// How often.
     pub(crate) times: u32,
 }
@@ -68,7 +70,7 @@ pub(crate) struct Put {
 /// A shard and all that was put into it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ShardFacts {
-    pub(crate) parents: BTreeSet<ShardId>,
+    pub(crate) parents: BTreeSet<ShardKey>,
     pub(crate) closed: bool,
     /// Whether a worker can know of it.
     pub(crate) shown: bool,
@@ -79,6 +81,10 @@ pub(crate) struct ShardFacts {
     pub(crate) ended: Option<Duration>,
     /// Moment before which its records need not be delivered.
     pub(crate) start_at: Option<Timestamp>,
+    /// The shard is past retention.
+    pub(crate) gone: bool,
+    /// Moment before which its records are past retention.
+    trimmed_before: Option<Timestamp>,
 }
 
 impl ShardFacts {
@@ -89,21 +95,32 @@ impl ShardFacts {
             Checkpoint::Latest | Checkpoint::AtTimestamp => {
                 start_at.map_or(0, |start| self.records.partition_point(|record| record.arrival < start))
             }
-            Checkpoint::Sequence(n) => self.records.partition_point(|record| record.sequence <= n.sequence_number),
+            Checkpoint::Sequence(n) => self.records.partition_point(|record| record.position <= n),
             Checkpoint::ShardEnd => self.records.len(),
         }
     }
 
     /// Index of this record.
-    pub(crate) fn index_of(&self, sequence: SequenceNumber) -> Option<usize> {
-        self.records.binary_search_by_key(&sequence, |record| record.sequence).ok()
+    pub(crate) fn index_of(&self, position: ExtendedSequenceNumber) -> Option<usize> {
+        self.records.binary_search_by_key(&position, |record| record.position).ok()
     }
 
     fn advance(&mut self) {
-        let start_at = self.start_at;
-        while self.records.get(self.done_until).is_some_and(|r| r.done.is_some() || start_at.is_some_and(|start| r.arrival < start)) {
-            self.done_until += 1;
-        }
+        let passed = |r: &Put| {
+            let early = self.start_at.is_some_and(|start| r.arrival < start);
+            r.done.is_some() || r.by_hand || early || self.is_trimmed(r)
+        };
+        self.done_until += self.records[self.done_until..].iter().take_while(|r| passed(r)).count();
+    }
+
+    /// How many records after this position are in retention.
+    pub(crate) fn left_after(&self, checkpoint: Checkpoint, start_at: Option<Timestamp>) -> usize {
+        let from = self.index_after(checkpoint, start_at);
+        self.records[from..].iter().filter(|record| !self.is_trimmed(record)).count()
+    }
+
+    fn is_trimmed(&self, record: &Put) -> bool {
+        self.trimmed_before.is_some_and(|before| record.arrival < before)
     }
 }
 
@@ -136,9 +153,15 @@ impl Tenure {
         facts.index_after(self.start.0, self.start.1)
     }
 
-    /// Index of the record to come next.
+    /// Index after the last record that this tenure has processed.
+    pub(crate) fn done(&self, facts: &ShardFacts) -> usize {
+        self.first(facts).max(self.done_until).min(facts.records.len())
+    }
+
+    /// Index of the record to come next: what is past retention will not come.
     pub(crate) fn next(&self, facts: &ShardFacts) -> usize {
-        self.first(facts).max(self.done_until)
+        let next = self.done(facts);
+        next + facts.records[next..].iter().take_while(|record| facts.is_trimmed(record)).count()
     }
 }
 
@@ -149,12 +172,12 @@ pub(crate) struct History {
     /// Virtual time since the start.
     pub(crate) now: Duration,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
-    pub(crate) shards: BTreeMap<ShardId, ShardFacts>,
+    pub(crate) shards: BTreeMap<ShardKey, ShardFacts>,
     pub(crate) rows: BTreeMap<LeaseKey, Lease>,
     pub(crate) workers: BTreeMap<WorkerId, WorkerVersion>,
-    pub(crate) tenures: BTreeMap<(ShardId, u64), Tenure>,
+    pub(crate) tenures: BTreeMap<(ShardKey, u64), Tenure>,
     /// The tenure that each row is in.
-    pub(crate) current: BTreeMap<ShardId, u64>,
+    pub(crate) current: BTreeMap<ShardKey, u64>,
     pub(crate) healed: Option<Duration>,
     /// Records put; deliveries that succeeded; of those, of records that had been delivered before.
     pub(crate) put: u64,
@@ -185,18 +208,18 @@ impl History {
     }
 
     /// The tenure of this token. An owner whose take was not answered takes once more, and counts from then.
-    pub(crate) fn tenure(&self, shard: &ShardId, token: u64) -> Option<&Tenure> {
+    pub(crate) fn tenure(&self, shard: &ShardKey, token: u64) -> Option<&Tenure> {
         let (found, tenure) = self.tenures.range(..=(shard.clone(), token)).next_back()?;
         (found.0 == *shard).then_some(tenure)
     }
 
-    fn tenure_mut(&mut self, shard: &ShardId, token: u64) -> Option<&mut Tenure> {
+    fn tenure_mut(&mut self, shard: &ShardKey, token: u64) -> Option<&mut Tenure> {
         let (found, tenure) = self.tenures.range_mut(..=(shard.clone(), token)).next_back()?;
         (found.0 == *shard).then_some(tenure)
     }
 
     /// The tenure that the row is in, if a worker has accepted it.
-    pub(crate) fn current_tenure(&self, shard: &ShardId) -> Option<(u64, &Tenure)> {
+    pub(crate) fn current_tenure(&self, shard: &ShardKey) -> Option<(u64, &Tenure)> {
         let token = *self.current.get(shard)?;
         Some((token, self.tenure(shard, token)?))
     }
@@ -215,16 +238,20 @@ impl History {
     }
 
     /// Whether all parents of the shard are at their end, as far as a lease row tells.
-    pub(crate) fn parents_ended(&self, shard: &ShardId) -> Result<(), ShardId> {
+    pub(crate) fn parents_ended(&self, shard: &ShardKey) -> Result<(), ShardKey> {
         let Some(facts) = self.shards.get(shard) else { return Ok(()) };
-        match facts.parents.iter().find(|parent| self.shards.get(*parent).is_none_or(|p| p.ended.is_none())) {
+        let leased = |shard: &ShardKey| self.rows.values().any(|row| ShardKey::of(row) == *shard);
+        // What closed before the application began to read is not waited for.
+        let before = |shard: &ShardKey, facts: &ShardFacts| facts.done_until == facts.records.len() && !leased(shard);
+        let waits = |shard: &ShardKey| self.shards.get(shard).is_none_or(|p| p.ended.is_none() && !p.gone && !before(shard, p));
+        match facts.parents.iter().find(|parent| waits(parent)) {
             Some(parent) => Err(parent.clone()),
             None => Ok(()),
         }
     }
 
     /// Shards with records that are not processed, and how many.
-    pub(crate) fn unfinished(&self) -> Vec<(ShardId, usize)> {
+    pub(crate) fn unfinished(&self) -> Vec<(ShardKey, usize)> {
         let left = self.shards.iter().map(|(id, facts)| (id.clone(), facts.records.len() - facts.done_until));
         left.filter(|(_, left)| *left > 0).collect()
     }
@@ -254,9 +281,10 @@ impl History {
             Event::Healed => self.healed = Some(self.now),
             Event::Fault(_) | Event::Signalled { .. } => {}
             Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
-            Event::ShardSeen(shard) => {
-                let facts = self.shards.entry(shard.id.clone()).or_default();
-                facts.parents.extend(shard.parents.iter().cloned());
+            Event::ShardSeen(stream, shard) => {
+                let key = ShardKey { stream: *stream, shard: shard.id.clone() };
+                let facts = self.shards.entry(key.clone()).or_default();
+                facts.parents.extend(shard.parents.iter().map(|parent| key.sibling(parent)));
                 facts.closed |= !shard.is_open();
                 facts.shown = true;
             }
@@ -293,6 +321,25 @@ impl History {
                     }
                 }
             }
+            Event::Trimmed { before, gone } => {
+                for shard in gone {
+                    let facts = self.shards.entry(shard.clone()).or_default();
+                    (facts.gone, facts.closed) = (true, true);
+                }
+                for facts in self.shards.values_mut() {
+                    facts.trimmed_before = Some(*before);
+                    facts.advance();
+                }
+            }
+            Event::DoneByHand { by, records } => {
+                let Some(facts) = self.shards.get_mut(&by.shard) else { return };
+                for position in records {
+                    if let Some(index) = facts.index_of(*position) {
+                        facts.records[index].by_hand = true;
+                    }
+                }
+                facts.advance();
+            }
             Event::CallEnded { by, call, ending } => self.call_ended(&by.shard, by.token, call, *ending),
         }
     }
@@ -303,18 +350,22 @@ impl History {
         }
     }
 
-    fn put(&mut self, shard: &ShardId, records: &[SequenceNumber], arrival: Timestamp) {
+    fn put(&mut self, shard: &ShardKey, records: &[ExtendedSequenceNumber], arrival: Timestamp) {
         let facts = self.shards.entry(shard.clone()).or_default();
-        facts.records.extend(records.iter().map(|sequence| Put { sequence: *sequence, arrival, done: None, times: 0 }));
+        facts.records.extend(records.iter().map(|position| Put { position: *position, arrival, done: None, by_hand: false, times: 0 }));
         facts.advance();
         self.put += records.len() as u64;
     }
 
     fn lease_created(&mut self, node: NodeId, lease: &Lease) {
         if matches!(lease.checkpoint, Checkpoint::Latest | Checkpoint::AtTimestamp) {
-            let facts = self.shards.entry(lease.shard_id.clone()).or_default();
-            facts.start_at = lease.start_at;
-            facts.advance();
+            let shard = ShardKey::of(lease);
+            self.shards.entry(shard.clone()).or_default().start_at = lease.start_at;
+            // Shards that were closed by then get no lease.
+            for (_, facts) in self.shards.iter_mut().filter(|(key, _)| key.stream == shard.stream) {
+                facts.start_at = facts.start_at.or(lease.start_at);
+                facts.advance();
+            }
         }
         // The owner of a parent makes the leases of its children its own.
         self.lease_updated(node, lease);
@@ -325,8 +376,9 @@ impl History {
             return;
         }
         let now = self.now;
-        if let Some(token) = self.current.get(&from.shard_id).copied()
-            && let Some(tenure) = self.tenures.get_mut(&(from.shard_id.clone(), token))
+        let shard = ShardKey::of(from);
+        if let Some(token) = self.current.get(&shard).copied()
+            && let Some(tenure) = self.tenures.get_mut(&(shard, token))
             && tenure.node == node
         {
             tenure.surrendered.get_or_insert(now);
@@ -336,7 +388,8 @@ impl History {
     fn lease_updated(&mut self, node: NodeId, to: &Lease) {
         let before = self.rows.insert(to.key.clone(), to.clone());
         let now = self.now;
-        let facts = self.shards.entry(to.shard_id.clone()).or_default();
+        let shard = ShardKey::of(to);
+        let facts = self.shards.entry(shard.clone()).or_default();
         if to.checkpoint.is_shard_end() {
             facts.ended.get_or_insert(now);
         }
@@ -345,8 +398,8 @@ impl History {
         if same {
             return;
         }
-        if let Some(token) = self.current.remove(&to.shard_id)
-            && let Some(tenure) = self.tenures.get_mut(&(to.shard_id.clone(), token))
+        if let Some(token) = self.current.remove(&shard)
+            && let Some(tenure) = self.tenures.get_mut(&(shard.clone(), token))
         {
             tenure.over = Some(now);
         }
@@ -364,14 +417,14 @@ impl History {
                 surrendered: None,
                 over: None,
             };
-            self.tenures.insert((to.shard_id.clone(), to.counter), tenure);
-            self.current.insert(to.shard_id.clone(), to.counter);
+            self.tenures.insert((shard.clone(), to.counter), tenure);
+            self.current.insert(shard, to.counter);
             self.takes += 1;
             self.last_take = now;
         }
     }
 
-    fn call_ended(&mut self, shard: &ShardId, token: u64, call: &Callback, ending: Ending) {
+    fn call_ended(&mut self, shard: &ShardKey, token: u64, call: &Callback, ending: Ending) {
         let now = self.now;
         let Some((_, tenure)) = self.tenures.range_mut(..=(shard.clone(), token)).next_back().filter(|(found, _)| found.0 == *shard) else {
             return;
@@ -386,8 +439,8 @@ impl History {
             Callback::LeaseLost | Callback::ShardEnded | Callback::ShutdownRequested => {}
             Callback::Process(records) => {
                 let Some(facts) = self.shards.get_mut(shard) else { return };
-                for sequence in records {
-                    let Some(index) = facts.index_of(*sequence) else { continue };
+                for position in records {
+                    let Some(index) = facts.index_of(*position) else { continue };
                     let record = &mut facts.records[index];
                     self.delivered += 1;
                     self.repeated += u64::from(record.times > 0);

@@ -19,6 +19,7 @@ mod event;
 mod fleet;
 mod handler;
 mod history;
+mod hostile;
 mod invariants;
 mod large_fleet;
 mod log;
@@ -27,6 +28,7 @@ mod plan;
 mod producer;
 mod run;
 mod runner;
+mod scenarios;
 mod watched_stream;
 mod watched_table;
 mod weather;
@@ -64,7 +66,8 @@ fn main() -> ExitCode {
         };
     }
     let arguments = Arguments::from_args();
-    let trials = vec![
+    let scenarios = scenarios::ALL.into_iter().map(|(name, run)| Trial::test(name, move || run().map_err(Failed::from)));
+    let mut trials = vec![
         Trial::test("same_seed_same_log", || runner::same_seed_same_log(FEW_SEEDS.start..FEW_SEEDS.start + 4).map_err(Failed::from)),
         Trial::test("no_seed_breaks_a_promise", || {
             let summary = runner::run(FEW_SEEDS);
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         }),
         Trial::test("a_large_fleet_converges", || large_fleet::check(20, 160).map_err(Failed::from)),
     ];
+    trials.extend(scenarios);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

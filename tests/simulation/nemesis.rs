@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use shardkeeper::{
-    local::LocalKinesis,
+    local::{ConsumerReference, LocalKinesis},
     stream::StreamReference,
     task::{Spawner, Task},
     types::Shard,
@@ -12,7 +12,8 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::{
     event::Event,
-    fleet::Fleet,
+    fleet::{APPLICATION, Fleet},
+    hostile,
     plan::{Fault, Plan},
     weather::{Condition, Weather},
     world::World,
@@ -29,7 +30,7 @@ pub(crate) struct Nemesis {
     pub(crate) weather: Arc<Weather>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) kinesis: LocalKinesis,
-    pub(crate) stream: StreamReference,
+    pub(crate) streams: Vec<StreamReference>,
 }
 
 impl Nemesis {
@@ -113,11 +114,20 @@ impl Nemesis {
             Fault::Split { pick } => self.split(pick),
             Fault::Merge { pick } => self.merge(pick),
             Fault::UpdateShardCount { up } => {
-                let open = self.open_shards().len();
+                let stream = &self.streams[0];
+                let open = self.open_shards(stream).len();
                 let target = if up { (open * 2).min(MOST_SHARDS) } else { open.div_ceil(2) };
                 // Refused while another change is under way, which is as well.
-                drop(self.kinesis.update_shard_count(&self.stream, target as u32));
+                drop(self.kinesis.update_shard_count(stream, target as u32));
             }
+            Fault::Deregister { pick } => {
+                let consumer = ConsumerReference::Name { stream: self.stream(pick).clone(), name: APPLICATION.to_owned() };
+                if self.kinesis.deregister_stream_consumer(&consumer).is_ok() {
+                    self.world.probe("stream consumer deregistered");
+                }
+            }
+            Fault::BogusLease => hostile::bogus_lease(&self.fleet, &self.world).await,
+            Fault::ForgedSignal { slot, pick } => hostile::forged_signal(&self.fleet, slot, pick).await,
         }
     }
 
@@ -144,30 +154,41 @@ impl Nemesis {
         }
     }
 
-    fn open_shards(&self) -> Vec<Shard> {
-        let page = self.kinesis.describe_stream(&self.stream, None, Some(10_000));
-        let mut open: Vec<Shard> = page.map(|page| page.shards).unwrap_or_default().into_iter().filter(Shard::is_open).collect();
+    /// One of the streams.
+    fn stream(&self, pick: u64) -> &StreamReference {
+        &self.streams[(pick >> 32) as usize % self.streams.len()]
+    }
+
+    /// All shards of a stream in retention.
+    pub(crate) fn shards(&self, stream: &StreamReference) -> Vec<Shard> {
+        self.kinesis.describe_stream(stream, None, Some(10_000)).map(|page| page.shards).unwrap_or_default()
+    }
+
+    fn open_shards(&self, stream: &StreamReference) -> Vec<Shard> {
+        let mut open: Vec<Shard> = self.shards(stream).into_iter().filter(Shard::is_open).collect();
         open.sort_by_key(|shard| shard.hash_key_range.start());
         open
     }
 
-    fn split(&self, pick: u64) {
-        let open = self.open_shards();
+    pub(crate) fn split(&self, pick: u64) {
+        let stream = self.stream(pick);
+        let open = self.open_shards(stream);
         if open.is_empty() || open.len() >= MOST_SHARDS {
             return;
         }
         let shard = &open[pick as usize % open.len()];
         let (start, end) = (shard.hash_key_range.start(), shard.hash_key_range.end());
         if end > start {
-            drop(self.kinesis.split_shard(&self.stream, &shard.id, start + (end - start) / 2 + 1));
+            drop(self.kinesis.split_shard(stream, &shard.id, start + (end - start) / 2 + 1));
         }
     }
 
-    fn merge(&self, pick: u64) {
-        let open = self.open_shards();
+    pub(crate) fn merge(&self, pick: u64) {
+        let stream = self.stream(pick);
+        let open = self.open_shards(stream);
         if open.len() >= 2 {
             let at = pick as usize % (open.len() - 1);
-            drop(self.kinesis.merge_shards(&self.stream, &open[at].id, &open[at + 1].id));
+            drop(self.kinesis.merge_shards(stream, &open[at].id, &open[at + 1].id));
         }
     }
 }

@@ -74,6 +74,17 @@ pub(crate) enum Fault {
     UpdateShardCount {
         up: bool,
     },
+    /// Somebody deregisters the application's stream consumer.
+    Deregister {
+        pick: u64,
+    },
+    /// Somebody writes the lease of a shard that never was.
+    BogusLease,
+    /// Somebody tells a worker to hand a lease to a worker that never was.
+    ForgedSignal {
+        slot: u32,
+        pick: u64,
+    },
 }
 
 /// Where the application starts to read.
@@ -111,6 +122,15 @@ pub(crate) struct Plan {
     pub(crate) empty_answers: f64,
     /// Whether the shards are read by enhanced fan-out, and how long its subscriptions live.
     pub(crate) fan_out: Option<Duration>,
+    /// Streams that every worker reads. The first has `shards` shards, the others half as many; of those read by enhanced
+    /// fan-out, every second one is polled all the same.
+    pub(crate) streams: u32,
+    /// Share of the records put that are aggregates of the Kinesis Producer Library.
+    pub(crate) aggregated: f64,
+    /// The lease table holds rows of others, and rows that cannot be read.
+    pub(crate) hostile_rows: bool,
+    /// After the faults all workers are down, for longer than records are kept.
+    pub(crate) absence: bool,
     pub(crate) faults: Vec<(Duration, Fault)>,
 }
 
@@ -131,6 +151,7 @@ impl Plan {
             slow: maybe(&mut dice, 0.02),
             fails: maybe(&mut dice, 0.1),
             panics: maybe(&mut dice, 0.05),
+            by_hand: 0.0,
         };
         let mut plan = Self {
             seed,
@@ -151,13 +172,46 @@ impl Plan {
             list_shards_lag: Duration::from_millis(if dice.chance(0.3) { dice.number(0..10_000) } else { 0 }),
             empty_answers: maybe(&mut dice, 0.5),
             fan_out: None,
+            streams: 1,
+            aggregated: 0.0,
+            hostile_rows: false,
+            absence: false,
             faults: Vec::new(),
         };
         // Drawn by itself, so that what a seed did before it could subscribe stays the same but for this.
         let mut dice = Dice::new(seed, "fan-out");
         plan.fan_out = dice.chance(0.4).then(|| Duration::from_secs(*dice.pick(&[8, 20, 60, 300])));
         plan.faults = plan.draw_faults();
+        plan.widen();
         plan
+    }
+
+    /// The same for what came later: a stream of many, aggregates, strangers' acts.
+    fn widen(&mut self) {
+        let mut dice = Dice::new(self.seed, "breadth");
+        let mut some = |share: f64, most: f64| {
+            let (on, size) = (dice.chance(share), dice.unit());
+            if on { (0.05 + 0.95 * size) * most } else { 0.0 }
+        };
+        self.streams = 1 + some(0.25, 3.0).ceil() as u32;
+        self.aggregated = some(0.4, 1.0);
+        self.temper.by_hand = some(0.4, 0.5);
+        self.noise.client_panics = some(0.2, 0.01);
+        self.hostile_rows = some(0.2, 1.0) > 0.0;
+        self.absence = some(0.08, 1.0) > 0.0;
+        let strangers = some(0.5, 6.0) as u32;
+        for _ in 0..strangers {
+            let at = Duration::from_millis(dice.number(5_000..self.chaos.as_millis() as u64));
+            let (kind, pick, slot) = (dice.number(0..3), dice.any(), dice.number(0..u64::from(self.workers)) as u32);
+            let fault = match kind {
+                0 if self.fan_out.is_some() => Fault::Deregister { pick },
+                1 if self.hostile_rows => Fault::BogusLease,
+                2 if self.hostile_rows => Fault::ForgedSignal { slot, pick },
+                _ => continue,
+            };
+            self.faults.push((at, fault));
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
     }
 
     fn noise(dice: &mut Dice) -> Noise {
@@ -177,6 +231,7 @@ impl Plan {
             throttled: maybe(0.08),
             failed_before: maybe(0.04),
             failed_after: maybe(0.04),
+            client_panics: 0.0,
         }
     }
 

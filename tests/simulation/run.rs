@@ -1,9 +1,11 @@
 //! One seed from start to verdict: chaos, healing, balance, and a clean end.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use shardkeeper::{
     clock::TokioClock,
+    lease::Lease,
+    limits,
     local::{Config, CreateStream, Delays, FanOut, LocalKinesis, Quirks},
     random::Randomness,
     stream::StreamReference,
@@ -15,10 +17,11 @@ use tokio::time::{sleep, sleep_until};
 use crate::{
     STREAM,
     dice::{Dice, hash},
-    event::{Event, Row, Short},
+    event::{Event, Row, ShardKey, stream_name},
     fleet::Fleet,
     handler::Handlers,
     history::{History, Settings},
+    hostile,
     invariants::liveness,
     nemesis::Nemesis,
     plan::Plan,
@@ -33,6 +36,15 @@ const BASE: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 /// Where applications with AT_TIMESTAMP begin: after the first records, before the first worker.
 pub(crate) const START_AT: Timestamp = Timestamp::from_millis(BASE.as_millis() + 5);
+
+/// How long records are kept.
+const RETENTION: Duration = limits::RETENTION_MIN;
+
+/// What was put before an absence is past retention at its end by this much.
+const ABSENCE_MARGIN: Duration = Duration::from_secs(3600);
+
+/// Time of an absence in which nothing happens.
+pub(crate) const ABSENT: Duration = RETENTION.saturating_add(ABSENCE_MARGIN);
 
 /// How often the run looks at what it waits for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -69,10 +81,10 @@ pub(crate) struct Stage {
     pub(crate) world: Arc<World>,
     weather: Arc<Weather>,
     handlers: Arc<Handlers>,
-    fleet: Arc<Fleet>,
+    pub(crate) fleet: Arc<Fleet>,
     nemesis: Nemesis,
-    kinesis: LocalKinesis,
-    stream: StreamReference,
+    pub(crate) kinesis: LocalKinesis,
+    pub(crate) streams: Vec<StreamReference>,
 }
 
 impl Stage {
@@ -92,9 +104,11 @@ impl Stage {
             ..Config::default()
         };
         let kinesis = LocalKinesis::new(config, Arc::new(clock), Randomness::seeded(hash(plan.seed, &[0x571])));
-        let name = STREAM.parse().expect("a valid name");
-        kinesis.create_stream(&CreateStream::provisioned(name, plan.shards)).expect("a new account has room for it");
-        let stream: StreamReference = STREAM.parse().expect("a valid name");
+        for number in 0..plan.streams {
+            let shards = if number == 0 { plan.shards } else { plan.shards.div_ceil(2) };
+            kinesis.create_stream(&CreateStream::provisioned(stream_name(number), shards)).expect("a new account has room for it");
+        }
+        let streams: Vec<_> = (0..plan.streams).map(|number| StreamReference::Name(stream_name(number))).collect();
         let weather = Weather::new(plan.seed, plan.noise);
         let handlers = Handlers::new(plan.seed, plan.temper, world);
         let watched = Arc::new(WatchedStream::new(Arc::new(kinesis.clone()), world));
@@ -105,9 +119,9 @@ impl Stage {
             weather: Arc::clone(&weather),
             fleet: Arc::clone(&fleet),
             kinesis: kinesis.clone(),
-            stream: stream.clone(),
+            streams: streams.clone(),
         };
-        Self { plan: Arc::clone(plan), world: Arc::clone(world), weather, handlers, fleet, nemesis, kinesis, stream }
+        Self { plan: Arc::clone(plan), world: Arc::clone(world), weather, handlers, fleet, nemesis, kinesis, streams }
     }
 
     /// Starts a worker in every slot that is empty.
@@ -117,13 +131,9 @@ impl Stage {
         }
     }
 
-    fn producer(&self) -> Producer {
-        Producer {
-            plan: Arc::clone(&self.plan),
-            world: Arc::clone(&self.world),
-            kinesis: self.kinesis.clone(),
-            stream: self.stream.clone(),
-        }
+    /// A producer whose draws are those of this concern.
+    pub(crate) fn producer(&self, concern: &str) -> Producer {
+        Producer::new(&self.plan, &self.world, &self.kinesis, &self.streams, concern)
     }
 
     /// In which every living lease must be back with a worker.
@@ -132,17 +142,62 @@ impl Stage {
     }
 
     async fn chaos(&self) {
-        let mut dice = Dice::new(self.plan.seed, "before");
-        self.producer().put(&mut dice, self.plan.records_before);
+        if self.plan.hostile_rows {
+            hostile::plant(self.fleet.table()).await;
+        }
+        self.producer("before").put(self.plan.records_before);
         // What is put in the very millisecond of the start may count for either side.
         sleep(Duration::from_millis(10)).await;
-        Spawner::current().spawn("producer", self.producer().run(self.recovery() + Duration::from_secs(5))).detach();
+        Spawner::current().spawn("producer", self.producer("producer").run(self.recovery() + Duration::from_secs(5))).detach();
         self.boot_all();
         let mut strikes = self.nemesis.unleash();
         sleep_until(self.world.started() + self.plan.chaos).await;
         for strike in &mut strikes {
             drop(strike.join().await);
         }
+        if self.plan.absence {
+            self.absence().await;
+        }
+    }
+
+    /// All are down for longer than records are kept. Shards that were not read to their end go, with all that was put
+    /// before; what is put and changed in the midst of it stays.
+    async fn absence(&self) {
+        self.fleet.crash_all();
+        let mut dice = Dice::new(self.plan.seed, "absence");
+        let mut producer = self.producer("absence");
+        let change = self.plan.reshard_delay + Duration::from_secs(10);
+        sleep_until(self.world.started() + self.plan.chaos + self.recovery() + Duration::from_secs(10)).await;
+        let all = || -> BTreeSet<ShardKey> {
+            let numbered = self.streams.iter().zip(0..);
+            numbered
+                .flat_map(|(name, stream)| self.nemesis.shards(name).into_iter().map(move |s| ShardKey { stream, shard: s.id }))
+                .collect()
+        };
+        let mut known = all();
+        for _ in 0..dice.number(0..3) {
+            producer.put(20);
+            self.nemesis.split(dice.any());
+            sleep(change).await;
+            known.extend(all());
+        }
+        sleep(RETENTION / 2).await;
+        for _ in 0..dice.number(0..3) {
+            producer.put(20);
+            if dice.chance(0.5) {
+                self.nemesis.split(dice.any())
+            } else {
+                self.nemesis.merge(dice.any())
+            }
+            sleep(change).await;
+            known.extend(all());
+        }
+        producer.put(20);
+        sleep(RETENTION / 2 + ABSENCE_MARGIN).await;
+        let gone: Vec<ShardKey> = known.difference(&all()).cloned().collect();
+        self.world.probe("application away for longer than retention");
+        (0..gone.len()).for_each(|_| self.world.probe("shard gone before it was read"));
+        self.world.record(&Event::Trimmed { before: self.kinesis.now().minus(RETENTION), gone });
     }
 
     async fn heal(&self) {
@@ -225,11 +280,11 @@ impl Stage {
         if !left.is_empty() {
             self.world.violate("nothing_lost", format!("never processed: {left:?}"));
         }
-        for row in self.fleet.table().snapshot().leases {
+        let others = |row: &Lease| row.stream.as_ref().is_some_and(|stream| !stream.name().as_str().starts_with(STREAM));
+        for row in self.fleet.table().snapshot().leases.into_iter().filter(|row| !others(row)) {
             let behind = self.world.look(|history| {
-                let facts = history.shards.get(&row.shard_id)?;
-                let durable = facts.index_after(row.checkpoint, row.start_at);
-                (durable < facts.records.len()).then(|| facts.records.len() - durable)
+                let facts = history.shards.get(&ShardKey::of(&row))?;
+                Some(facts.left_after(row.checkpoint, row.start_at)).filter(|behind| *behind > 0)
             });
             if let Some(behind) = behind {
                 self.world.violate("bounded_repeats", format!("{} was left {behind} records behind", Row(&row)));
@@ -242,7 +297,7 @@ impl Stage {
         let unfinished: Vec<String> = self.world.look(|history| {
             let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none());
             let exited = open.filter(|(_, t)| history.nodes.get(&t.node).is_some_and(|node| node.stop_asked.is_some()));
-            exited.map(|((shard, token), t)| format!("{} {}#{token}", t.node, Short(shard))).collect()
+            exited.map(|((shard, token), t)| format!("{} {shard}#{token}", t.node)).collect()
         });
         if !unfinished.is_empty() {
             self.world.violate("callbacks", format!("no last call for {}", unfinished.join(", ")));

@@ -46,7 +46,7 @@ pub(crate) struct Summary {
 impl Summary {
     fn add(&mut self, plan: &Plan, verdict: Verdict) {
         self.seeds += 1;
-        self.simulated += verdict.elapsed;
+        self.simulated += if plan.absence { verdict.elapsed.saturating_sub(run::ABSENT) } else { verdict.elapsed };
         self.events += verdict.events;
         self.put += verdict.put;
         self.delivered += verdict.delivered;

@@ -16,7 +16,10 @@ use shardkeeper::{
     types::{ChildShard, ConsumerArn, ConsumerName, Shard, ShardId, StreamArn},
 };
 
-use crate::{event::Event, world::World};
+use crate::{
+    event::{Event, ShardKey, stream_number},
+    world::World,
+};
 
 /// Reports shards to the world, before anybody else hears of them.
 #[derive(Clone)]
@@ -28,10 +31,10 @@ pub(crate) struct WatchedStream {
 
 #[derive(Debug, Default)]
 struct Known {
-    shards: BTreeMap<ShardId, Shard>,
+    shards: BTreeMap<ShardKey, Shard>,
     /// Shards that iterators belong to.
-    iterators: BTreeMap<String, ShardId>,
-    ended: BTreeSet<ShardId>,
+    iterators: BTreeMap<String, ShardKey>,
+    ended: BTreeSet<ShardKey>,
 }
 
 impl WatchedStream {
@@ -43,17 +46,18 @@ impl WatchedStream {
         f(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn end(&self, shard: ShardId, children: &[ChildShard]) {
+    fn end(&self, shard: ShardKey, children: &[ChildShard]) {
         for child in children {
-            let seen = self.known(|known| known.shards.contains_key(&child.id));
+            let seen = self.known(|known| known.shards.contains_key(&shard.sibling(&child.id)));
             if !seen {
-                self.show(&Shard {
+                let child = Shard {
                     id: child.id.clone(),
                     parents: child.parents.clone(),
                     hash_key_range: child.hash_key_range,
                     starting_sequence_number: shardkeeper::types::SequenceNumber::ZERO,
                     ending_sequence_number: None,
-                });
+                };
+                self.show(shard.stream, &child);
             }
         }
         if self.known(|known| known.ended.insert(shard.clone())) {
@@ -61,10 +65,11 @@ impl WatchedStream {
         }
     }
 
-    fn show(&self, shard: &Shard) {
-        let news = self.known(|known| known.shards.insert(shard.id.clone(), shard.clone()).as_ref() != Some(shard));
+    fn show(&self, stream: u32, shard: &Shard) {
+        let key = ShardKey { stream, shard: shard.id.clone() };
+        let news = self.known(|known| known.shards.insert(key, shard.clone()).as_ref() != Some(shard));
         if news {
-            self.world.record(&Event::ShardSeen(shard.clone()));
+            self.world.record(&Event::ShardSeen(stream, shard.clone()));
         }
     }
 }
@@ -89,13 +94,14 @@ impl StreamClient for WatchedStream {
 
     async fn list_shards(&self, stream: &StreamReference, filter: &ShardFilter, page: Option<&PageToken>) -> Result<ShardPage> {
         let page = self.stream.list_shards(stream, filter, page).await?;
-        page.shards.iter().for_each(|shard| self.show(shard));
+        page.shards.iter().for_each(|shard| self.show(stream_number(&stream.name()), shard));
         Ok(page)
     }
 
     async fn shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> Result<ShardIterator> {
         let iterator = self.stream.shard_iterator(stream, shard, position).await?;
-        self.known(|known| known.iterators.insert(iterator.0.clone(), shard.clone()));
+        let key = ShardKey { stream: stream_number(&stream.name()), shard: shard.clone() };
+        self.known(|known| known.iterators.insert(iterator.0.clone(), key));
         Ok(iterator)
     }
 
@@ -127,14 +133,15 @@ impl StreamClient for WatchedStream {
 
     async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
         let subscription = self.stream.subscribe_to_shard(consumer, shard, position).await?;
-        Ok(Box::new(WatchedSubscription { subscription, shard: shard.clone(), watched: self.clone() }))
+        let shard = ShardKey { stream: stream_number(&consumer.stream_name()), shard: shard.clone() };
+        Ok(Box::new(WatchedSubscription { subscription, shard, watched: self.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct WatchedSubscription {
     subscription: Box<dyn Subscription>,
-    shard: ShardId,
+    shard: ShardKey,
     watched: WatchedStream,
 }
 

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use shardkeeper::{
     Result,
-    lease::{Lease, LeaseKey, LeaseTable, Signal, TableScan, WorkerRow, WorkerUpdate, WorkerVersion, WriteOutcome},
+    lease::{Lease, LeaseKey, LeaseTable, Signal, SkippedRow, TableScan, WorkerRow, WorkerUpdate, WorkerVersion, WriteOutcome},
     types::WorkerId,
 };
 
@@ -32,11 +32,17 @@ pub(crate) struct WatchedTable {
     world: Arc<World>,
     node: NodeId,
     end: End,
+    unreadable_rows: bool,
 }
 
 impl WatchedTable {
     pub(crate) fn new(table: Arc<dyn LeaseTable>, world: &Arc<World>, node: NodeId, end: End) -> Self {
-        Self { table, world: Arc::clone(world), node, end }
+        Self { table, world: Arc::clone(world), node, end, unreadable_rows: false }
+    }
+
+    /// Scans find rows that are none.
+    pub(crate) fn with_unreadable_rows(self) -> Self {
+        Self { unreadable_rows: true, ..self }
     }
 
     fn at_worker(&self, event: impl FnOnce() -> Event) {
@@ -73,7 +79,12 @@ impl LeaseTable for WatchedTable {
     }
 
     async fn scan(&self) -> Result<TableScan> {
-        self.table.scan().await
+        let mut scan = self.table.scan().await?;
+        if self.unreadable_rows {
+            let reasons = ["leaseCounter is -1", "checkpoint is 10 MiB of spaces"];
+            scan.skipped = reasons.map(|reason| SkippedRow { key: "shardId-\u{0}".to_owned(), reason: reason.to_owned() }).into();
+        }
+        Ok(scan)
     }
 
     async fn get_lease(&self, key: &LeaseKey) -> Result<Option<Lease>> {

@@ -11,7 +11,11 @@ use shardkeeper::{
     testing::{Answer, Arrival, Call, Direction, Fate, Network, Operation, Repeat, Service},
 };
 
-use crate::{dice::unit, event::NodeId, world::World};
+use crate::{
+    dice::unit,
+    event::NodeId,
+    world::{INJECTED_PANIC, World},
+};
 
 /// How likely each fault of a single request is, and how long requests take.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -28,12 +32,15 @@ pub(crate) struct Noise {
     pub(crate) throttled: f64,
     pub(crate) failed_before: f64,
     pub(crate) failed_after: f64,
+    /// The stream client panics in place of making the call.
+    pub(crate) client_panics: f64,
 }
 
 impl Noise {
     /// Whether requests are only ever delayed a little.
     pub(crate) fn is_calm(&self) -> bool {
-        let Self { latency: _, reset: _, lost, unanswered, repeated, slow, throttled, failed_before, failed_after } = self;
+        let Self { latency: _, reset: _, client_panics: _, lost, unanswered, repeated, slow, throttled, failed_before, failed_after } =
+            self;
         [lost, unanswered, repeated, slow, throttled, failed_before, failed_after].iter().all(|p| **p == 0.0)
     }
 }
@@ -118,6 +125,10 @@ impl Network for Way {
             self.weather.conditions(|c| (c.quiet, c.storms.get(&service).is_some_and(|n| *n > 0), c.surges > 0, c.expiries > 0));
         let draw = |what: u64| unit(self.weather.seed, &[u64::from(self.node.0), service as u64, call.number, call.operation as u64, what]);
         let happens = |probability: f64, what: u64| !quiet && draw(what) < probability;
+        if service == Service::Stream && happens(noise.client_panics, 18) {
+            self.world.probe("stream client panics");
+            std::panic::panic_any(INJECTED_PANIC);
+        }
         let latency = |what: u64| {
             let (low, high) = noise.latency;
             let millis = low + (draw(what) * (high - low) as f64) as u64;

@@ -9,4 +9,5 @@ mod local_command;
 mod local_server;
 mod local_server_fan_out;
 mod local_server_faults;
+mod reading;
 mod rig;

@@ -88,7 +88,8 @@ impl Outfit {
     /// does, a living namesake does not. Returns the version to replace, if the row is still there.
     async fn outlive(&self, mut last: WorkerVersion) -> Result<Option<WorkerVersion>> {
         let mut until = Instant::now() + self.config.lease_duration;
-        tracing::info!(worker_id = %self.me, wait = ?self.config.lease_duration, "a row with this worker id exists; watching whether it is alive");
+        let wait = self.config.lease_duration;
+        self.obstacle.waits(format_args!("a row with worker id {} exists: watching for {wait:?} whether it is alive", self.me));
         let mut moved = 0;
         while Instant::now() < until {
             sleep(self.config.heartbeat_interval() / 2).await;

@@ -148,11 +148,10 @@ impl Reader {
                 let patience = Patience { silence: config.silence_timeout, full: config.park_after };
                 // Takes the place of the one before, and drops it.
                 self.link = Some(Link::start(subscription, budget.clone(), patience, spawner));
-                self.cursor.opened();
                 Event::Opened
             }
             Err(error) if error.kind() == ErrorKind::InvalidInput && self.reached.is_none() && self.cursor.refused() => {
-                tracing::warn!(%error, "the start of reading is refused as a moment to come; reading from the tip of now");
+                tracing::warn!(%error, "the start of reading is refused as a moment to come; trying an earlier one");
                 Event::Refused(ErrorKind::ResourceInUse)
             }
             Err(error) => {

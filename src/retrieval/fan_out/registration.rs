@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use crate::{
     random::Randomness,
     retry::RetryConfig,
     stream::{ConsumerReference, ConsumerStatus, StreamClient},
+    task::panic_message,
     types::{ConsumerArn, ConsumerName, StreamArn},
 };
 
@@ -106,7 +108,12 @@ impl Registration {
 
     /// Looks for the consumer, and notes what came of it.
     async fn search(self) -> Result<ConsumerArn, Arc<Error>> {
-        let found = self.find().await.map_err(Arc::new);
+        // A panic would stay in what all wait for, and meet everybody who asks from then on.
+        let found = AssertUnwindSafe(self.find()).catch_unwind().await.unwrap_or_else(|panic| {
+            let message = format!("looking for stream consumer {self} panicked: {}", panic_message(&*panic));
+            Err(Error::new(ErrorKind::Unavailable, message))
+        });
+        let found = found.map_err(Arc::new);
         let mut state = self.state();
         state.search = None;
         if let Ok(arn) = &found {

@@ -132,6 +132,25 @@ async fn what_passes_by_itself_is_waited_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_panics_is_asked_again_by_the_next_who_needs_it() {
+    let setup = Setup::new();
+    let (client, calls) = setup.counted(|call| {
+        assert!(call.number > 4, "as told");
+        Arrival::Delivered
+    });
+    let registration = setup.by_name(client);
+    for _ in 0..2 {
+        let (first, second) = futures::join!(registration.arn(), registration.arn());
+        for outcome in [first, second] {
+            let error = outcome.expect_err("it panicked");
+            assert!(error.is_retryable() && error.message().contains("as told"), "{error}");
+        }
+    }
+    registration.arn().await.expect("registered");
+    assert_eq!(count(&calls, Operation::RegisterStreamConsumer), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_has_all_the_consumers_it_may_is_told_so() {
     let setup = Setup::new();
     setup.kinesis.configure(|config| config.limits.consumers_per_stream = Some(0));

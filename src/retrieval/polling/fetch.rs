@@ -94,12 +94,9 @@ impl Fetcher {
             let sent = Instant::now();
             let position = self.cursor.position();
             match self.reader.client.shard_iterator(&self.reader.stream, &self.reader.shard_id, position).await {
-                Ok(iterator) => {
-                    self.cursor.opened();
-                    self.iterator = Some(iterator);
-                }
+                Ok(iterator) => self.iterator = Some(iterator),
                 Err(error) if error.kind() == ErrorKind::InvalidInput && self.cursor.refused() => {
-                    tracing::warn!(%error, "the start of reading is refused as a moment to come; reading from the tip of now");
+                    tracing::warn!(%error, "the start of reading is refused as a moment to come; trying an earlier one");
                     return Turn::Again;
                 }
                 Err(error) => return self.failed(Call { sent, answered: Instant::now() }, error),

@@ -1,11 +1,19 @@
 //! Where in the shard reading begins, and where it goes on when an iterator is lost. Pure.
 
+use std::time::Duration;
+
 use crate::{
     error::{Error, ErrorKind, Result},
     lease::Lease,
     stream::ShardPosition,
     types::{Checkpoint, ExtendedSequenceNumber, Record, SequenceNumber, Timestamp},
 };
+
+/// A moment, and ever earlier ones, from one second before it to more than an hour: what to try in turn when the service
+/// refuses it as a moment to come, since the clock that froze it is ahead of the service's.
+pub(crate) fn earlier(moment: Timestamp) -> impl Iterator<Item = Timestamp> {
+    std::iter::once(moment).chain((0..13).map(move |doublings| moment.minus(Duration::from_secs(1 << doublings))))
+}
 
 /// Place in a shard up to which it was fetched. It outlives iterators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +25,8 @@ pub(crate) struct Cursor {
     fetched: Option<SequenceNumber>,
     /// Whether reading begins at the tip as it was at the first start.
     from_tip: bool,
-    /// Whether the service has just refused that moment, as one that is still to come.
-    ahead: bool,
+    /// How many of the moments from that one back the service has refused as still to come.
+    refused: usize,
 }
 
 impl Cursor {
@@ -46,30 +54,31 @@ impl Cursor {
                 return Err(Error::new(ErrorKind::InvalidData, format!("lease {} has ended: there is nothing to read", lease.key)));
             }
         };
-        Ok(Self { start, processed, fetched: None, from_tip: lease.checkpoint == Checkpoint::Latest, ahead: false })
+        Ok(Self { start, processed, fetched: None, from_tip: lease.checkpoint == Checkpoint::Latest, refused: 0 })
     }
 
     /// Where the next iterator is to be opened: after the last record fetched. Until there was one, at the start,
     /// which does not move: a timestamp stays the same timestamp.
     pub(crate) fn position(&self) -> ShardPosition {
-        match self.fetched {
-            Some(fetched) => ShardPosition::AfterSequenceNumber(fetched),
-            None if self.ahead => ShardPosition::Latest,
-            None => self.start,
+        match (self.fetched, self.start) {
+            (Some(fetched), _) => ShardPosition::AfterSequenceNumber(fetched),
+            (None, ShardPosition::AtTimestamp(moment)) => ShardPosition::AtTimestamp(earlier(moment).nth(self.refused).unwrap_or(moment)),
+            (None, start) => start,
         }
     }
 
     /// Notes that an iterator at `position` was refused. True when another position is to be tried at once: the clock of
-    /// the worker that froze the moment runs ahead of the service's, so that the tip of now is the earlier one.
-    pub(in crate::retrieval) const fn refused(&mut self) -> bool {
-        let retry = self.from_tip && self.fetched.is_none() && !self.ahead;
-        self.ahead = retry;
+    /// the worker that froze the moment runs ahead of the service's, and an earlier moment will do. An iterator that is lost
+    /// later is opened there again: at the tip of then, what was put meanwhile would be left out.
+    pub(in crate::retrieval) fn refused(&mut self) -> bool {
+        let (true, None, ShardPosition::AtTimestamp(moment)) = (self.from_tip, self.fetched, self.start) else { return false };
+        self.refused += 1;
+        let retry = self.refused < earlier(moment).count();
+        if !retry {
+            // It is another trouble.
+            self.refused = 0;
+        }
         retry
-    }
-
-    /// Notes that an iterator was opened. One that is lost later is opened at the moment again, which has passed by then.
-    pub(in crate::retrieval) const fn opened(&mut self) {
-        self.ahead = false;
     }
 
     /// Up to where everything was processed before, also inside of an aggregate. What is fetched begins with the record
@@ -130,16 +139,23 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(9000);
 
     #[test]
-    fn a_tip_frozen_by_a_clock_that_runs_ahead_is_read_from_the_tip_of_now() {
+    fn a_tip_frozen_by_a_clock_that_runs_ahead_is_read_from_an_earlier_moment_which_stays() {
         let mut cursor = Cursor::starting_at(&lease(Checkpoint::Latest, Some(9_000)), NOW).expect("can be opened");
-        let frozen = ShardPosition::AtTimestamp(Timestamp::from_millis(9_000));
-        assert_eq!(cursor.position(), frozen);
-        assert!(cursor.refused());
-        assert_eq!(cursor.position(), ShardPosition::Latest);
-        assert!(!cursor.refused(), "refused there too, it is another trouble");
-        assert!(cursor.refused());
-        cursor.opened();
-        assert_eq!(cursor.position(), frozen, "a lost iterator is not to skip what was put meanwhile");
+        let at = |millis| ShardPosition::AtTimestamp(Timestamp::from_millis(millis));
+        assert_eq!(cursor.position(), at(9_000));
+        for back in [1_000, 2_000, 4_000] {
+            assert!(cursor.refused());
+            assert_eq!(cursor.position(), at(9_000 - back));
+        }
+        assert_eq!(cursor.advance(vec![]).len(), 0);
+        assert_eq!(cursor.position(), at(5_000), "a lost iterator is not to skip what was put meanwhile");
+        assert_eq!(cursor.advance(vec![record(3)]).len(), 1);
+        assert!(!cursor.refused());
+
+        let mut cursor = Cursor::starting_at(&lease(Checkpoint::Latest, Some(9_000)), NOW).expect("can be opened");
+        let tries = 1 + (0..1000).take_while(|_| cursor.refused()).count();
+        assert!((10..20).contains(&tries), "refused everywhere, it is another trouble: {tries}");
+        assert_eq!(cursor.position(), at(9_000));
         let mut at = Cursor::starting_at(&lease(Checkpoint::AtTimestamp, Some(9_000)), NOW).expect("can be opened");
         assert!(!at.refused(), "a moment that the application has chosen is waited for");
     }

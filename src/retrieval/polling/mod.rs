@@ -16,7 +16,7 @@ mod iterator;
 mod pacing;
 mod source;
 
-pub(crate) use iterator::Cursor;
+pub(crate) use iterator::{Cursor, earlier};
 pub(crate) use source::{PollingSource, ShardReader};
 
 /// Longest time between two calls: well within the five minutes that the iterator of the first one lives.

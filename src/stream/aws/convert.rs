@@ -6,9 +6,7 @@ use aws_smithy_types::DateTime;
 use crate::{
     error::{Error, ErrorKind, Result},
     stream::{ShardFilter, StreamDescription, StreamStatus},
-    types::{
-        ChildShard, EncryptionType, HashKeyRange, InvalidText, PartitionKey, Record, RecordParts, SequenceNumber, Shard, ShardId, Timestamp,
-    },
+    types::{HashKeyRange, InvalidText, SequenceNumber, Shard, ShardId, Timestamp},
 };
 
 /// What the service sent and the crate cannot hold; never the caller's input.
@@ -31,23 +29,6 @@ pub(super) fn timestamp(at: DateTime) -> Timestamp {
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(0))
 }
 
-/// Takes payload and key over from the SDK without copying them.
-pub(super) fn record(record: sdk::Record) -> Result<Record> {
-    Ok(Record::from_parts(RecordParts {
-        sequence_number: SequenceNumber::parse(&record.sequence_number).map_err(unreadable)?,
-        sub_sequence_number: 0,
-        partition_key: record.partition_key.map(PartitionKey::from).unwrap_or_default(),
-        explicit_hash_key: None,
-        data: record.data.into_bytes(),
-        approximate_arrival: record.approximate_arrival_timestamp.map(timestamp),
-        encryption_type: match record.encryption_type {
-            Some(sdk::EncryptionType::Kms) => EncryptionType::Kms,
-            _ => EncryptionType::None,
-        },
-        aggregated: false,
-    }))
-}
-
 fn hash_key_range(range: Option<sdk::HashKeyRange>) -> Result<HashKeyRange> {
     let range = range.ok_or_else(|| missing("hash key range"))?;
     HashKeyRange::parse(&range.starting_hash_key, &range.ending_hash_key).map_err(unreadable)
@@ -62,14 +43,6 @@ pub(super) fn shard(shard: sdk::Shard) -> Result<Shard> {
         hash_key_range: hash_key_range(shard.hash_key_range)?,
         starting_sequence_number: SequenceNumber::parse(&numbers.starting_sequence_number).map_err(unreadable)?,
         ending_sequence_number: numbers.ending_sequence_number.as_deref().map(SequenceNumber::parse).transpose().map_err(unreadable)?,
-    })
-}
-
-pub(super) fn child_shard(child: sdk::ChildShard) -> Result<ChildShard> {
-    Ok(ChildShard {
-        id: ShardId::new(child.shard_id).map_err(unreadable)?,
-        parents: child.parent_shards.into_iter().map(ShardId::new).collect::<Result<_, _>>().map_err(unreadable)?,
-        hash_key_range: hash_key_range(child.hash_key_range)?,
     })
 }
 
@@ -106,33 +79,7 @@ pub(super) fn shard_filter(filter: &ShardFilter) -> Option<sdk::ShardFilter> {
 
 #[cfg(test)]
 mod tests {
-    use aws_smithy_types::Blob;
-    use bytes::Bytes;
-
     use super::*;
-
-    fn sdk_record(number: &str) -> sdk::Record {
-        sdk::Record::builder()
-            .sequence_number(number)
-            .partition_key("key")
-            .data(Blob::new(b"payload".to_vec()))
-            .approximate_arrival_timestamp(DateTime::from_millis(1_795_262_400_123))
-            .encryption_type(sdk::EncryptionType::Kms)
-            .build()
-            .expect("complete")
-    }
-
-    #[test]
-    fn records_keep_their_payload_where_it_is() {
-        let payload = Bytes::from(b"payload".to_vec());
-        let mut from_sdk = sdk_record("49590338271490256608559692538361571095921575989136588898");
-        from_sdk.data = Blob::from_maybe_shared(payload.clone());
-        let record = record(from_sdk).expect("valid");
-        assert_eq!(record.data().as_ptr(), payload.as_ptr());
-        assert_eq!(record.partition_key(), "key");
-        assert_eq!(record.approximate_arrival(), Some(Timestamp::from_millis(1_795_262_400_123)));
-        assert_eq!(record.encryption_type(), EncryptionType::Kms);
-    }
 
     #[test]
     fn moments_keep_their_millisecond() {
@@ -145,8 +92,6 @@ mod tests {
 
     #[test]
     fn nonsense_from_the_service_is_an_error_not_a_panic() {
-        let error = record(sdk_record("LATEST")).expect_err("not a number");
-        assert_eq!(error.kind(), ErrorKind::InvalidData);
         let bare = sdk::Shard::builder().shard_id("shardId-000000000000").build().expect("complete");
         assert_eq!(shard(bare).expect_err("no ranges").kind(), ErrorKind::InvalidData);
     }

@@ -75,17 +75,15 @@ impl Call<'_> {
         }
     }
 
-    /// An event stream that had begun ended with an error.
-    pub(super) fn broke<E: ProvideErrorMetadata, R>(self, failure: SdkError<E, R>) -> Error {
-        match failure {
-            SdkError::ServiceError(context) => {
-                let metadata = context.err().meta();
-                // What has no name here is what the service could not put into one of its own: it failed.
-                self.refused(500, metadata.code().unwrap_or(""), metadata.message().unwrap_or(""))
-            }
-            SdkError::TimeoutError(_) => Error::new(ErrorKind::Timeout, format!("{self}: no event in time")),
-            _ => Error::new(ErrorKind::Unavailable, format!("{self}: the event stream broke off or cannot be parsed")),
-        }
+    /// The connection broke in the middle of an answer, or of a subscription.
+    pub(super) fn broken_off(self) -> Error {
+        Error::new(ErrorKind::Unavailable, format!("{self}: the answer broke off"))
+    }
+
+    /// The SDK says that all went well, and no answer passed the interceptor: another one must have made it up.
+    pub(super) fn unanswered(self) -> Error {
+        let fix = "check the interceptors of the SDK configuration";
+        Error::new(ErrorKind::InvalidInput, format!("{self}: the call succeeded without an answer of the service: {fix}"))
     }
 
     /// No answer came: credentials, name resolution, connection.

@@ -12,17 +12,23 @@ use std::{
 };
 
 use async_trait::async_trait;
-use aws_sdk_kinesis::{
-    Client, Config, operation::subscribe_to_shard::SubscribeToShardOutput, types as sdk, types::SubscribeToShardEventStream,
-};
+use aws_sdk_kinesis::{Client, Config, types as sdk};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    convert::{child_shard, date_time, record, timestamp, unreadable},
+    convert::{date_time, timestamp, unreadable},
+    decode::{
+        Document,
+        event::{Message, Messages},
+    },
     error::Call,
+    http::HttpClients,
+    tap::plain,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     stream::{ConsumerDescription, ConsumerReference, ConsumerStatus, ShardPosition, StreamReference, Subscription, SubscriptionEvent},
     types::{ConsumerArn, SequenceNumber, ShardId},
 };
@@ -33,6 +39,8 @@ const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(10);
 /// The connections that subscriptions have.
 pub(super) struct Connections {
     config: Config,
+    /// Clients with windows and pings of ours; `None` where the configuration brings a client, or the SDK's has to do.
+    http: Option<HttpClients>,
     per_connection: usize,
     open: Mutex<Vec<Arc<Connection>>>,
 }
@@ -45,8 +53,10 @@ pub(super) struct Connection {
 }
 
 impl Connections {
-    pub(super) fn new(config: Config, per_connection: usize) -> Self {
-        Self { config, per_connection: per_connection.max(1), open: Mutex::default() }
+    pub(super) fn new(config: Config, connect_timeout: Duration, per_connection: usize) -> Self {
+        let per_connection = per_connection.max(1);
+        let http = if config.http_client().is_none() { HttpClients::new(connect_timeout, per_connection) } else { None };
+        Self { config, http, per_connection, open: Mutex::default() }
     }
 
     /// A connection with room for one more subscription, which has it for as long as it keeps the `Arc`.
@@ -58,8 +68,12 @@ impl Connections {
         if let Some(connection) = open.iter().find(|connection| Arc::strong_count(connection) <= self.per_connection) {
             return Arc::clone(connection);
         }
-        // Each client made from a configuration without an HTTP client makes one for itself.
-        let connection = Arc::new(Connection { client: Client::from_conf(self.config.clone()), suspect: AtomicBool::new(false) });
+        let config = match &self.http {
+            Some(http) => self.config.to_builder().http_client(http.connect()).build(),
+            // Each client made from a configuration without an HTTP client makes one for itself.
+            None => self.config.clone(),
+        };
+        let connection = Arc::new(Connection { client: Client::from_conf(config), suspect: AtomicBool::new(false) });
         open.push(Arc::clone(&connection));
         connection
     }
@@ -74,7 +88,10 @@ impl Connection {
 
 /// An open event stream.
 pub(super) struct AwsSubscription {
-    stream: SubscribeToShardOutput,
+    frames: ByteStream,
+    /// What is left of the last frame.
+    frame: Bytes,
+    messages: Messages,
     connection: Arc<Connection>,
     reference: StreamReference,
     shard: ShardId,
@@ -84,9 +101,31 @@ pub(super) struct AwsSubscription {
 }
 
 impl AwsSubscription {
-    pub(super) fn new(stream: SubscribeToShardOutput, connection: Arc<Connection>, call: Call<'_>, shard: &ShardId) -> Self {
+    pub(super) fn new(body: SdkBody, connection: Arc<Connection>, call: Call<'_>, shard: &ShardId) -> Self {
         let (reference, region) = (call.stream.clone(), call.region.to_owned());
-        Self { stream, connection, reference, shard: shard.clone(), region, asked: None }
+        let (frames, frame, messages) = (ByteStream::new(body), Bytes::new(), Messages::default());
+        Self { frames, frame, messages, connection, reference, shard: shard.clone(), region, asked: None }
+    }
+
+    fn call(&self) -> Call<'_> {
+        Call { operation: "SubscribeToShard", stream: &self.reference, region: &self.region, shard: Some(&self.shard) }
+    }
+
+    async fn receive(&mut self) -> Result<Option<SubscriptionEvent>> {
+        loop {
+            match self.messages.next(&mut self.frame).map_err(|defect| Error::from(defect).context(self.call()))? {
+                Some(Message::Records(document)) => return event(document).map(Some).map_err(|e| e.context(self.call())),
+                Some(Message::Other) => continue,
+                // What has no name here is what the service could not put into one of its own: it failed.
+                Some(Message::Exception { code, text }) => return Err(self.call().refused(500, plain(&code), &text)),
+                None => {}
+            }
+            match self.frames.next().await {
+                Some(Ok(frame)) => self.frame = frame,
+                None if self.messages.is_between_messages() => return Ok(None),
+                None | Some(Err(_)) => return Err(self.call().broken_off()),
+            }
+        }
     }
 }
 
@@ -100,22 +139,9 @@ impl fmt::Debug for AwsSubscription {
 impl Subscription for AwsSubscription {
     async fn next(&mut self) -> Result<Option<SubscriptionEvent>> {
         self.asked = Some(Instant::now());
-        let received = loop {
-            match self.stream.event_stream.recv().await {
-                Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => break Ok(Some(event)),
-                // Events of a kind that this version does not know carry no records.
-                Ok(Some(_)) => {}
-                Ok(None) => break Ok(None),
-                Err(failure) => break Err(failure),
-            }
-        };
+        let received = self.receive().await;
         self.asked = None;
-        let call = Call { operation: "SubscribeToShard", stream: &self.reference, region: &self.region, shard: Some(&self.shard) };
-        match received {
-            Ok(Some(received)) => event(received).map(Some).map_err(|e| e.context(call)),
-            Ok(None) => Ok(None),
-            Err(failure) => Err(call.broke(failure)),
-        }
+        received
     }
 }
 
@@ -127,14 +153,14 @@ impl Drop for AwsSubscription {
     }
 }
 
-fn event(event: sdk::SubscribeToShardEvent) -> Result<SubscriptionEvent> {
-    // The SDK puts an empty text where the service sends no number, which is at the end of the shard.
-    let continuation = Some(event.continuation_sequence_number).filter(|number| !number.is_empty());
+fn event(mut document: Document) -> Result<SubscriptionEvent> {
+    // Some servers send an empty text where the service sends no number, which is at the end of the shard.
+    let continuation = document.continuation.take().filter(|number| !number.is_empty());
     Ok(SubscriptionEvent {
-        records: event.records.into_iter().map(record).collect::<Result<_>>()?,
+        records: document.take_records(),
         continuation: continuation.as_deref().map(SequenceNumber::parse).transpose().map_err(unreadable)?,
-        millis_behind_latest: u64::try_from(event.millis_behind_latest).unwrap_or(0),
-        child_shards: event.child_shards.unwrap_or_default().into_iter().map(child_shard).collect::<Result<_>>()?,
+        millis_behind_latest: document.millis_behind_latest.and_then(|millis| u64::try_from(millis).ok()).unwrap_or(0),
+        child_shards: document.take_child_shards()?,
     })
 }
 
@@ -191,7 +217,6 @@ mod tests {
     use aws_sdk_kinesis::config::{BehaviorVersion, Region};
 
     use super::*;
-    use crate::types::ChildShard;
 
     fn config() -> Config {
         Config::builder().behavior_version(BehaviorVersion::latest()).region(Region::new("us-east-1")).build()
@@ -199,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_connection_takes_so_many_subscriptions_and_a_suspect_one_no_more() {
-        let connections = Connections::new(config(), 2);
+        let connections = Connections::new(config(), Duration::from_secs(3), 2);
         let (a, b, c) = (connections.get(), connections.get(), connections.get());
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
         drop(b);
@@ -212,21 +237,17 @@ mod tests {
 
     #[test]
     fn an_empty_continuation_is_the_end_of_the_shard() {
-        let child = sdk::ChildShard::builder()
-            .shard_id("shardId-000000000002")
-            .parent_shards("shardId-000000000000")
-            .hash_key_range(sdk::HashKeyRange::builder().starting_hash_key("0").ending_hash_key("9").build().expect("complete"))
-            .build()
-            .expect("complete");
-        let builder = || sdk::SubscribeToShardEvent::builder().set_records(Some(Vec::new())).millis_behind_latest(7);
-        let end = builder().continuation_sequence_number("").child_shards(child).build().expect("complete");
-        let end = event(end).expect("readable");
-        assert_eq!((end.continuation, end.millis_behind_latest), (None, 7));
-        let [ChildShard { id, parents, .. }] = &end.child_shards[..] else { panic!("one child") };
-        assert_eq!((id, &parents[..]), (&ShardId::from_index(2), &[ShardId::from_index(0)][..]));
-        let more = event(builder().continuation_sequence_number("42").build().expect("complete")).expect("readable");
-        assert_eq!(more.continuation, Some(SequenceNumber::from_parts(0, 42)));
-        let nonsense = event(builder().continuation_sequence_number("LATEST").build().expect("complete"));
-        assert_eq!(nonsense.expect_err("no number").kind(), crate::ErrorKind::InvalidData);
+        let read = |continuation: Option<&str>| {
+            let continuation = continuation.map(ToOwned::to_owned);
+            let mut document = Document::default();
+            (document.continuation, document.millis_behind_latest) = (continuation, Some(7));
+            event(document)
+        };
+        for nothing in [None, Some("")] {
+            let end = read(nothing).expect("readable");
+            assert_eq!((end.continuation, end.millis_behind_latest), (None, 7));
+        }
+        assert_eq!(read(Some("42")).expect("readable").continuation, Some(SequenceNumber::from_parts(0, 42)));
+        assert_eq!(read(Some("LATEST")).expect_err("no number").kind(), crate::ErrorKind::InvalidData);
     }
 }

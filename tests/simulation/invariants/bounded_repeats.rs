@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Invariant;
 use crate::{
-    event::{Callback, Event, NodeId, Row, Short},
+    event::{Callback, Event, NodeId, Row, ShardKey},
     history::History,
 };
 
@@ -32,18 +32,19 @@ impl Invariant for BoundedRepeats {
 
 /// A write that gives the lease up carries all that this tenure has done.
 fn moved_cleanly(history: &History, node: NodeId, to: &shardkeeper::lease::Lease) -> Result<(), String> {
-    let Some((token, tenure)) = history.current_tenure(&to.shard_id) else { return Ok(()) };
+    let shard = ShardKey::of(to);
+    let Some((token, tenure)) = history.current_tenure(&shard) else { return Ok(()) };
     if tenure.node != node {
         return Ok(());
     }
     if let Some((Callback::Process(_), since)) = &tenure.running
         && history.now.saturating_sub(*since) < history.settings.drain_timeout
     {
-        return Err(format!("{}#{token} is given up while its handler runs", Short(&to.shard_id)));
+        return Err(format!("{shard}#{token} is given up while its handler runs"));
     }
-    let Some(facts) = history.shards.get(&to.shard_id) else { return Ok(()) };
+    let Some(facts) = history.shards.get(&shard) else { return Ok(()) };
     let written = facts.index_after(to.checkpoint, to.start_at);
-    let done = tenure.next(facts);
+    let done = tenure.done(facts);
     if written < done {
         return Err(format!("{} leaves out {} processed records of tenure {token}", Row(to), done - written));
     }
@@ -64,14 +65,14 @@ fn fresh(history: &History, node: NodeId) -> Result<(), String> {
         if tenure.node != node || tenure.over.is_some() || tenure.surrendered.is_some() {
             continue;
         }
-        let row = history.rows.values().find(|row| row.shard_id == *shard);
+        let row = history.rows.values().find(|row| ShardKey::of(row) == *shard);
         let (Some(row), Some(facts)) = (row, history.shards.get(shard)) else { continue };
         let durable = facts.index_after(row.checkpoint, row.start_at);
-        let waiting = facts.records[durable..tenure.next(facts).max(durable)].first().and_then(|record| record.done);
+        let waiting = facts.records[durable..tenure.done(facts).max(durable)].first().and_then(|record| record.done);
         if let Some(done) = waiting
             && history.now.saturating_sub(done) > bound
         {
-            return Err(format!("{}#{token} has not written progress made at {:.3} s", Short(shard), done.as_secs_f64()));
+            return Err(format!("{shard}#{token} has not written progress made at {:.3} s", done.as_secs_f64()));
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use shardkeeper::lease::Lease;
 
 use super::Invariant;
 use crate::{
-    event::{Event, NodeId, Row},
+    event::{Event, NodeId, Row, ShardKey},
     history::History,
 };
 
@@ -38,7 +38,9 @@ fn updated(history: &History, node: NodeId, from: &Lease, to: &Lease) -> Result<
         return Err(format!("{} does not continue {}", Row(to), Row(row)));
     }
     let own = history.is_own(node, row);
-    if row.checkpoint != to.checkpoint && !own {
+    // What is past retention unread is given up by whoever finds it so.
+    let gone = to.checkpoint.is_shard_end() && history.shards.get(&ShardKey::of(row)).is_some_and(|facts| facts.gone);
+    if row.checkpoint != to.checkpoint && !own && !gone {
         return Err(format!("{node} moves the checkpoint of {}, which it does not hold", Row(row)));
     }
     let takes = to.owner_instance.is_some() && to.owner_instance != row.owner_instance;
@@ -59,7 +61,8 @@ fn deleted(history: &History, row: &Lease) -> Result<(), String> {
     if !row.checkpoint.is_shard_end() {
         return Err(format!("{} was deleted before its end", Row(row)));
     }
-    let waiting = history.rows.values().find(|child| child.parents.contains(&row.shard_id) && child.owner.is_none() && child.counter == 0);
+    let follows = |child: &Lease| child.stream == row.stream && child.parents.contains(&row.shard_id);
+    let waiting = history.rows.values().find(|child| follows(child) && child.owner.is_none() && child.counter == 0);
     match waiting {
         Some(child) => Err(format!("{} was deleted before its child {} was begun", Row(row), Row(child))),
         None => Ok(()),

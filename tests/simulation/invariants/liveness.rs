@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use shardkeeper::lease::Lease;
 
 use crate::{
-    event::{NodeId, Row},
+    event::{NodeId, Row, ShardKey},
     history::History,
 };
 
@@ -14,13 +14,13 @@ use crate::{
 pub(crate) fn orphans(history: &History, settled_for: Duration) -> Vec<String> {
     let mut orphans = Vec::new();
     for row in history.rows.values() {
-        if row.checkpoint.is_shard_end() || history.parents_ended(&row.shard_id).is_err() {
+        if row.checkpoint.is_shard_end() || history.parents_ended(&ShardKey::of(row)).is_err() {
             continue;
         }
         // A child of a shard that has just ended needs its own time.
         let since = history
             .shards
-            .get(&row.shard_id)
+            .get(&ShardKey::of(row))
             .map_or(Duration::ZERO, |facts| facts.parents.iter().filter_map(|p| history.shards.get(p)?.ended).max().unwrap_or_default());
         if history.now.saturating_sub(since) < settled_for {
             continue;
@@ -35,7 +35,7 @@ pub(crate) fn orphans(history: &History, settled_for: Duration) -> Vec<String> {
 
 /// Shards that take records and have no lease at all.
 pub(crate) fn uncovered(history: &History) -> Vec<String> {
-    let leased = |id: &shardkeeper::types::ShardId| history.rows.values().any(|row| row.shard_id == *id);
+    let leased = |id: &ShardKey| history.rows.values().any(|row| ShardKey::of(row) == *id);
     let open = history.shards.iter().filter(|(_, facts)| facts.shown && !facts.closed);
     open.filter(|(id, _)| !leased(id) && history.parents_ended(id).is_ok()).map(|(id, _)| id.to_string()).collect()
 }

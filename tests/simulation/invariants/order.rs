@@ -33,7 +33,7 @@ impl Invariant for Order {
             let kind = if index < tenure.first(facts) { "before its checkpoint" } else { "that it has processed in this tenure" };
             return Err(format!("{by} gets {} records again {kind}", next - index));
         }
-        let expected = facts.records[index..].iter().map(|record| record.sequence);
+        let expected = facts.records[index..].iter().map(|record| record.position);
         if !expected.take(records.len()).eq(records.iter().copied()) {
             return Err(format!("{by} got a batch with a gap or out of order"));
         }

@@ -2,7 +2,7 @@
 
 use super::Invariant;
 use crate::{
-    event::{Callback, Event, Short},
+    event::{Callback, Event},
     history::History,
 };
 
@@ -15,6 +15,6 @@ impl Invariant for ParentsFirst {
 
     fn judge(&mut self, history: &History, event: &Event) -> Result<(), String> {
         let Event::CallStarted { by, call: Callback::Process(_) } = event else { return Ok(()) };
-        history.parents_ended(&by.shard).map_err(|parent| format!("{by} starts before its parent {} has ended", Short(&parent)))
+        history.parents_ended(&by.shard).map_err(|parent| format!("{by} starts before its parent {parent} has ended"))
     }
 }

@@ -1,0 +1,166 @@
+//! The HTTP client of subscriptions.
+//!
+//! The SDK's own one leaves the windows of HTTP/2 as they are: 2 MiB a stream and 5 MiB a connection, so that three
+//! shards whose handlers are stuck take all there is from their neighbours. Here a connection has a whole window for
+//! each of its subscriptions. Pings find out that the other end is gone; they are not sent for the SDK's other calls,
+//! since those have time limits.
+
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::{
+    http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+    runtime_components::RuntimeComponents,
+};
+use aws_smithy_types::body::SdkBody;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Builder, Client, connect::HttpConnector as TcpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+
+/// What a subscription may have sent and we have not read. A shard pushes 2 MiB a second, so that this is enough for an
+/// eighth of a second between a byte and its acknowledgement, which is halfway around the world.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// A ping goes out after so long a time without a frame.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// A ping that is not answered in this time ends the connection.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// When the operating system asks whether a connection of HTTP/1.1 is still there.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Names of the variables that send connections to a proxy, which the SDK's client knows and this one does not.
+const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Makes a client for each connection; they share the trusted certificates.
+#[derive(Clone)]
+pub(super) struct HttpClients {
+    connector: HttpsConnector<TcpConnector>,
+    builder: Builder,
+}
+
+impl HttpClients {
+    /// `None` where the SDK's client has to do: connections go through a proxy, or the system's certificates cannot be
+    /// read, which the SDK will report.
+    pub(super) fn new(connect_timeout: Duration, streams_per_connection: usize) -> Option<Self> {
+        if PROXY_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
+            return None;
+        }
+        let mut tcp = TcpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(connect_timeout));
+        tcp.set_keepalive(Some(TCP_KEEP_ALIVE));
+        let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider()).ok()?;
+        let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
+        Some(Self { connector, builder: builder(streams_per_connection) })
+    }
+
+    /// A client with a connection of its own.
+    pub(super) fn connect(&self) -> SubscriptionHttp {
+        SubscriptionHttp(self.builder.build(self.connector.clone()))
+    }
+}
+
+fn builder(streams_per_connection: usize) -> Builder {
+    // One window more than streams: what comes for a stream that was just closed counts, too.
+    let streams = u32::try_from(streams_per_connection).unwrap_or(u32::MAX).saturating_add(1);
+    // The protocol's limit is 2^31 - 1.
+    let connection_window = STREAM_WINDOW_BYTES.saturating_mul(streams).min(i32::MAX.unsigned_abs());
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(connection_window)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// An HTTP client that the SDK calls.
+#[derive(Debug, Clone)]
+pub(super) struct SubscriptionHttp(Client<HttpsConnector<TcpConnector>, SdkBody>);
+
+impl HttpClient for SubscriptionHttp {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for SubscriptionHttp {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let request = match request.try_into_http1x() {
+            Ok(request) => request,
+            Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
+        };
+        let answer = self.0.request(request);
+        HttpConnectorFuture::new(async move {
+            let response = answer.await.map_err(|error| ConnectorError::io(error.into()))?;
+            HttpResponse::try_from(response.map(SdkBody::from_body_1_x)).map_err(|error| ConnectorError::other(error.into(), None))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use aws_smithy_types::byte_stream::ByteStream;
+    use bytes::Bytes;
+    use futures::stream;
+    use http_body_util::StreamBody;
+    use hyper::{Request, Response, body::Frame, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const STREAMS: usize = 50;
+
+    /// A server that never stops to send, whatever it is asked. Answers where it is.
+    async fn endless() -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.expect("a client");
+            let service = service_fn(|_: Request<hyper::body::Incoming>| async {
+                let frame = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 16 * 1024])));
+                Ok::<_, Infallible>(Response::new(StreamBody::new(stream::repeat_with(frame))))
+            });
+            let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            server.max_concurrent_streams(1000);
+            drop(server.serve_connection(TokioIo::new(socket), service).await);
+        });
+        format!("http://{address}/")
+    }
+
+    #[tokio::test]
+    async fn streams_that_nobody_reads_take_no_window_from_others() {
+        let address = endless().await;
+        let mut builder = builder(STREAMS);
+        // On clear text nothing tells that the server speaks HTTP/2.
+        builder.http2_only(true);
+        let clients = HttpClients { builder, ..HttpClients::new(Duration::from_secs(3), STREAMS).expect("no proxy here") };
+        let client = clients.connect();
+        let open = async || {
+            let request = HttpRequest::try_from(Request::get(&address).body(SdkBody::empty()).expect("valid")).expect("valid");
+            ByteStream::new(client.call(request).await.expect("answered").into_body())
+        };
+        let mut stuck = Vec::new();
+        for _ in 1..STREAMS {
+            let mut stream = open().await;
+            drop(stream.next().await);
+            stuck.push(stream);
+        }
+        let mut read = 0;
+        let mut stream = open().await;
+        let reading = async {
+            while read < 16 * 1024 * 1024 {
+                read += stream.next().await.expect("endless").expect("readable").len();
+            }
+        };
+        // Passes in less than a second of a slow machine, or never.
+        tokio::time::timeout(Duration::from_secs(60), reading).await.expect("the window of the connection is used up");
+    }
+}

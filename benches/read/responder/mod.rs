@@ -90,7 +90,6 @@ struct Responder {
 
 type Body = Either<Full<Bytes>, Answer>;
 
-#[expect(clippy::future_not_send, reason = "each thread of the responder has a runtime of its own")]
 impl Responder {
     async fn respond(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         match self.answer(request).await {

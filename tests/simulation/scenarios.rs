@@ -205,8 +205,8 @@ impl Working {
 /// One worker, one handler that does not return for minutes: all other shards keep their pace, no lease is lost, and
 /// when it returns nothing is missing.
 async fn blocked_among_many(shards: u32, retrieval: Retrieval) -> Outcome {
-    const ROUNDS: u64 = 50;
-    const EVERY: Duration = Duration::from_secs(4);
+    const ROUNDS: u64 = 32;
+    const EVERY: Duration = Duration::from_secs(5);
     // Polled, an idle shard is looked at every second; pushed, its records are there as soon as the network allows.
     let pace = if retrieval == Retrieval::Polling { Duration::from_secs(2) } else { Duration::from_millis(100) };
     let site = Site::new(1, shards);

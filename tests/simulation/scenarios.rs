@@ -257,7 +257,7 @@ async fn first_start(streams: u32, shards: u32, bound: Duration) -> Outcome {
 }
 
 /// Three applications poll one shard twice a second each, which allows five calls a second: none is starved, all get
-/// everything, and each adapts so far that at most one call in three seconds is refused.
+/// everything within the longest wait of the pacing, and each adapts so far that at most one call in three seconds is refused.
 async fn three_applications() -> Outcome {
     const SECONDS: u64 = 120;
     let site = Site::new(1, 1);
@@ -282,7 +282,7 @@ async fn three_applications() -> Outcome {
         let refused = throttled(&working) - before;
         require(refused <= SECONDS / 4, || format!("{refused} calls were refused in a minute and a half"))?;
         let slowest = tally.log().shards.values().map(|(_, latest)| *latest).max().unwrap_or_default();
-        require(slowest <= Duration::from_secs(3), || format!("a record came {slowest:?} after its put"))?;
+        require(slowest <= Duration::from_secs(8), || format!("a record came {slowest:?} after its put"))?;
         working.end().await?;
     }
     Ok(())

@@ -2,12 +2,11 @@
 //!
 //! A subscription occupies its connection for five minutes, so it is kept from the other calls: by clients of its own,
 //! whose settings fit a stream that is meant to last, and by a bound on the subscriptions of one connection. HTTP/2 lets
-//! a server refuse more than about a hundred streams on a connection, and what is not yet read of some of them takes
-//! window from all.
+//! a server refuse more than about a hundred streams on a connection, and all of them end with it.
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
@@ -39,9 +38,11 @@ const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(10);
 /// The connections that subscriptions have.
 pub(super) struct Connections {
     config: Config,
-    /// Clients with windows and pings of ours; `None` where the configuration brings a client, or the SDK's has to do.
-    http: Option<HttpClients>,
+    connect_timeout: Duration,
     per_connection: usize,
+    /// Clients with windows and pings of ours, made at the first subscription; `None` inside where the configuration
+    /// brings a client, or the SDK's has to do.
+    http: OnceLock<Option<HttpClients>>,
     open: Mutex<Vec<Arc<Connection>>>,
 }
 
@@ -54,9 +55,7 @@ pub(super) struct Connection {
 
 impl Connections {
     pub(super) fn new(config: Config, connect_timeout: Duration, per_connection: usize) -> Self {
-        let per_connection = per_connection.max(1);
-        let http = if config.http_client().is_none() { HttpClients::new(connect_timeout, per_connection) } else { None };
-        Self { config, http, per_connection, open: Mutex::default() }
+        Self { config, connect_timeout, per_connection: per_connection.max(1), http: OnceLock::new(), open: Mutex::default() }
     }
 
     /// A connection with room for one more subscription, which has it for as long as it keeps the `Arc`.
@@ -68,7 +67,11 @@ impl Connections {
         if let Some(connection) = open.iter().find(|connection| Arc::strong_count(connection) <= self.per_connection) {
             return Arc::clone(connection);
         }
-        let config = match &self.http {
+        let http = self.http.get_or_init(|| {
+            let ours = self.config.http_client().is_none();
+            if ours { HttpClients::new(self.connect_timeout, self.per_connection) } else { None }
+        });
+        let config = match http {
             Some(http) => self.config.to_builder().http_client(http.connect()).build(),
             // Each client made from a configuration without an HTTP client makes one for itself.
             None => self.config.clone(),

@@ -119,6 +119,7 @@ mod tests {
     const STREAMS: usize = 50;
 
     /// A server that never stops to send, whatever it is asked. Answers where it is.
+    #[expect(clippy::disallowed_methods, reason = "a server ends with its test")]
     async fn endless() -> String {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");

@@ -66,8 +66,9 @@ pub struct Config {
     /// `PollingConfig.kinesisRequestTimeout`.
     pub get_records_timeout: Duration,
     /// Subscriptions that share one connection, 1 or more; default 50. More means fewer connections, and more shards
-    /// that a slow one can hold up: what waits to be read takes from the window that the connection has in all. Has no
-    /// effect when the SDK configuration brings its own HTTP client: then that decides.
+    /// that wait when one breaks; servers may refuse more than about a hundred. Each has a window of its own, so that a
+    /// shard whose handler is slow holds up no other. Has no effect when the SDK configuration brings its own HTTP
+    /// client: then that decides.
     pub subscriptions_per_connection: usize,
     /// What `GetRecords` asks for; default CBOR. A server that refuses it is asked in JSON from then on. JSON costs the
     /// client twice the CPU time for the same records; it is for whoever must read what goes over the wire.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shardkeeper::{
     BoxError, InitialPosition, ProcessRecordsInput, RecordProcessor, Worker, async_trait,
+    lease::MemoryLeaseTable,
     retrieval::{Consumer, Retrieval},
     stream::aws::AwsStreamClient,
 };
@@ -44,6 +45,7 @@ pub(crate) async fn run(reading: &Reading, counters: &Arc<Counters>) -> Result {
     let (counters, stamped) = (Arc::clone(counters), reading.stamped);
     let worker = Worker::builder("read", &reading.stream, move || Counting { counters: Arc::clone(&counters), stamped, seen: false })
         .stream_client(Arc::new(AwsStreamClient::from_client(&reading.client())))
+        .lease_table(Arc::new(MemoryLeaseTable::default()))
         .initial_position(InitialPosition::TrimHorizon)
         .retrieval(match reading.mode {
             Mode::Polling => Retrieval::Polling,

@@ -46,6 +46,10 @@ impl HttpClients {
         if PROXY_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
             return None;
         }
+        Self::direct(connect_timeout, streams_per_connection)
+    }
+
+    fn direct(connect_timeout: Duration, streams_per_connection: usize) -> Option<Self> {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -142,7 +146,7 @@ mod tests {
         let mut builder = builder(STREAMS);
         // On clear text nothing tells that the server speaks HTTP/2.
         builder.http2_only(true);
-        let clients = HttpClients { builder, ..HttpClients::new(Duration::from_secs(3), STREAMS).expect("no proxy here") };
+        let clients = HttpClients { builder, ..HttpClients::direct(Duration::from_secs(3), STREAMS).expect("trusted certificates") };
         let client = clients.connect();
         let open = async || {
             let request = HttpRequest::try_from(Request::get(&address).body(SdkBody::empty()).expect("valid")).expect("valid");

@@ -14,9 +14,8 @@ use crate::{
     rig::Result,
 };
 
-/// Between the calls to one shard: the most that the service allows, which is also what a loop without any pacing of its
-/// own would settle at.
-const POLL_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks whether the consumer is there.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 const READ_BYTES_PER_SECOND: f64 = 2.0 * 1024.0 * 1024.0;
 
 #[derive(Clone)]
@@ -72,7 +71,7 @@ impl Loop {
             if status == Some(aws_sdk_kinesis::types::ConsumerStatus::Active) {
                 return Ok(consumer);
             }
-            tokio::time::sleep(POLL_EVERY).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -86,7 +85,7 @@ impl Loop {
             iterator = answer.next_shard_iterator;
             if self.reading.paced {
                 let rest = Duration::from_secs_f64(bytes as f64 / READ_BYTES_PER_SECOND);
-                tokio::time::sleep_until(sent + rest.max(POLL_EVERY)).await;
+                tokio::time::sleep_until(sent + rest.max(self.reading.poll_every)).await;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The roles of this executable: who is told what, and how.
 
-use std::{fmt, io::Write as _, process::Command, str::FromStr, sync::Arc};
+use std::{fmt, io::Write as _, process::Command, str::FromStr, sync::Arc, time::Duration};
 
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ pub(crate) struct Reading {
     pub(crate) mode: Mode,
     /// Whether the limits of the service are kept.
     pub(crate) paced: bool,
+    /// Between the calls of the bare loop to one shard, when it is paced.
+    pub(crate) poll_every: Duration,
     /// Most records of a GetRecords call of the bare loop.
     pub(crate) limit: i32,
     /// User records in a record of the stream and bytes of each, where the bare loop is to count what it does not take

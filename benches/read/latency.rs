@@ -19,6 +19,9 @@ use crate::{
 const STREAMS: [(Reader, &str); 2] = [(Reader::Shardkeeper, "ours"), (Reader::BareLoop, "loop")];
 /// Between rounds of puts; not a divisor of any polling interval, so that puts come at any phase of it.
 const PUT_EVERY: Duration = Duration::from_millis(37);
+/// Between the polls of the bare loop to one shard: the service allows five a second. Of many shards a thousand a second
+/// in all, so that it leaves time to the others.
+const POLL_EVERY: Duration = Duration::from_millis(200);
 const WARM_UP: Duration = Duration::from_secs(3);
 const MEASURE: Duration = Duration::from_secs(10);
 const SIZE: usize = 100;
@@ -64,6 +67,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Latency> {
                     stream: stream.to_owned(),
                     mode: plan.mode,
                     paced: true,
+                    poll_every: POLL_EVERY.max(Duration::from_millis(plan.shards.into())),
                     limit: 10_000,
                     aggregates_of: None,
                     stamped: true,

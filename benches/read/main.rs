@@ -21,7 +21,6 @@ mod child;
 mod counters;
 mod job;
 mod latency;
-#[path = "peer.rs"]
 mod other;
 #[path = "../../examples/peer_consumer/peer/mod.rs"]
 mod peer;

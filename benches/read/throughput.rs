@@ -73,6 +73,7 @@ pub(crate) fn measure(plan: &Plan, peer: Option<&str>) -> Result<Throughput> {
         stream: responder::STREAM.to_owned(),
         mode: plan.mode,
         paced: plan.paced,
+        poll_every: Duration::from_millis(200),
         limit: i32::try_from((IN_FLIGHT / plan.shards).min(10_000))?,
         aggregates_of: plan.aggregated.then(|| (content.payload().1, u64::from(plan.size))),
         stamped: false,

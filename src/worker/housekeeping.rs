@@ -111,6 +111,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::TokioClock,
+        lease::MemoryLeaseTable,
         local::{Config, CreateStream, LocalKinesis, PutEntry},
         random::Randomness,
         task::Spawner,
@@ -138,6 +139,7 @@ mod tests {
         let log = ProcessorLog::default();
         let worker = Worker::builder("shop", "clicks", log.factory())
             .stream_client(Arc::new(client))
+            .lease_table(Arc::new(MemoryLeaseTable::new()))
             .initial_position(InitialPosition::TrimHorizon)
             .randomness(Randomness::seeded(3))
             .spawner(Spawner::current())

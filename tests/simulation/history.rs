@@ -33,6 +33,8 @@ pub(crate) struct Node {
     /// When it was frozen last.
     pub(crate) last_frozen: Option<Duration>,
     pub(crate) stop_asked: Option<Duration>,
+    /// It ended by itself and in order.
+    pub(crate) left: bool,
     /// When the last heartbeat of each life that took effect had been sent: from then on it may believe in its leases.
     pub(crate) believes_since: BTreeMap<InstanceId, Duration>,
     /// When heartbeats were sent that may still take effect.
@@ -266,12 +268,14 @@ impl History {
                     frozen: false,
                     last_frozen: None,
                     stop_asked: None,
+                    left: false,
                     believes_since: BTreeMap::new(),
                     sent: BTreeMap::new(),
                 };
                 self.nodes.insert(*node, facts);
             }
-            Event::Killed { node } | Event::Exited { node, .. } => self.node(*node, |n, _| n.running = false),
+            Event::Killed { node } => self.node(*node, |n, _| n.running = false),
+            Event::Exited { node, result } => self.node(*node, |n, _| (n.running, n.left) = (false, result.is_ok())),
             Event::Frozen { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (true, Some(now))),
             Event::Resumed { node } => self.node(*node, |n, now| (n.frozen, n.last_frozen) = (false, Some(now))),
             Event::StopAsked { node } => self.node(*node, |n, now| n.stop_asked = Some(now)),

@@ -42,7 +42,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const STREAM: &str = "simulated";
 
 /// Seeds of a plain `cargo test`.
-const FEW_SEEDS: std::ops::Range<u64> = 0..40;
+const FEW_SEEDS: std::ops::Range<u64> = 0..32;
 
 fn main() -> ExitCode {
     world::count_panics();

@@ -296,7 +296,7 @@ impl Stage {
         }
         let unfinished: Vec<String> = self.world.look(|history| {
             let open = history.tenures.iter().filter(|(_, t)| t.processor.is_some() && t.finished.is_none());
-            let exited = open.filter(|(_, t)| history.nodes.get(&t.node).is_some_and(|node| node.stop_asked.is_some()));
+            let exited = open.filter(|(_, t)| history.nodes.get(&t.node).is_some_and(|node| node.left));
             exited.map(|((shard, token), t)| format!("{} {shard}#{token}", t.node)).collect()
         });
         if !unfinished.is_empty() {

@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -58,7 +58,7 @@ impl Place {
 
 /// A page of GetRecords, or the events of SubscribeToShard.
 pub(super) struct Answer {
-    rendered: Rc<Rendered>,
+    rendered: Arc<Rendered>,
     place: Place,
     /// Records of the page, or of each event.
     records: usize,
@@ -80,14 +80,14 @@ enum Part {
 }
 
 impl Answer {
-    pub(super) fn page(rendered: Rc<Rendered>, place: Place, records: usize) -> Self {
+    pub(super) fn page(rendered: Arc<Rendered>, place: Place, records: usize) -> Self {
         let head = rendered.head(records).len();
         let tail = rendered.tail("NextShardIterator", &place.iterator()).len();
         let bytes = head + rendered.records_bytes(records) + tail;
         Self { rendered, place, records, part: Part::Head, bytes_left: Some(bytes as u64), checksum: crc32fast::Hasher::new() }
     }
 
-    pub(super) fn events(rendered: Rc<Rendered>, place: Place, records: usize) -> Self {
+    pub(super) fn events(rendered: Arc<Rendered>, place: Place, records: usize) -> Self {
         Self { rendered, place, records, part: Part::InitialResponse, bytes_left: None, checksum: crc32fast::Hasher::new() }
     }
 

@@ -8,7 +8,7 @@ mod body;
 mod payload;
 mod render;
 
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full};
@@ -54,11 +54,11 @@ pub(crate) fn run(config: Config) -> Result {
     // One thread: the reader gets the other cores.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (payload, _) = config.content.payload();
-    let responder = Rc::new(Responder {
+    let responder = Arc::new(Responder {
         shards: config.shards,
         payload_bytes: payload.len(),
-        json: Rc::new(Rendered::new(Format::Json, &payload)?),
-        cbor: Rc::new(Rendered::new(Format::Cbor, &payload)?),
+        json: Arc::new(Rendered::new(Format::Json, &payload)?),
+        cbor: Arc::new(Rendered::new(Format::Cbor, &payload)?),
     });
     LocalSet::new().block_on(&runtime, async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -66,12 +66,12 @@ pub(crate) fn run(config: Config) -> Result {
         loop {
             let (connection, _) = listener.accept().await?;
             connection.set_nodelay(true)?;
-            let responder = Rc::clone(&responder);
+            let responder = Arc::clone(&responder);
             tokio::task::spawn_local(async move {
                 let mut server = auto::Builder::new(LocalExecutor);
                 server.http2().max_concurrent_streams(1000).max_send_buf_size(1 << 20);
                 let service = service_fn(move |request| {
-                    let responder = Rc::clone(&responder);
+                    let responder = Arc::clone(&responder);
                     async move { responder.respond(request).await }
                 });
                 // The reader has gone away.
@@ -84,8 +84,8 @@ pub(crate) fn run(config: Config) -> Result {
 struct Responder {
     shards: u32,
     payload_bytes: usize,
-    json: Rc<Rendered>,
-    cbor: Rc<Rendered>,
+    json: Arc<Rendered>,
+    cbor: Arc<Rendered>,
 }
 
 type Body = Either<Full<Bytes>, Answer>;
@@ -114,11 +114,11 @@ impl Responder {
             "GetRecords" => {
                 let place = Place::from_iterator(text("ShardIterator"))?;
                 let limit = input["Limit"].as_u64().map_or(10_000, |limit| limit.min(10_000)) as usize;
-                Either::Right(Answer::page(Rc::clone(rendered), place, limit.min(ANSWER_BYTES / self.payload_bytes).max(1)))
+                Either::Right(Answer::page(Arc::clone(rendered), place, limit.min(ANSWER_BYTES / self.payload_bytes).max(1)))
             }
             "SubscribeToShard" => {
                 let place = Place::after(text("ShardId"), input["StartingPosition"]["SequenceNumber"].as_str())?;
-                Either::Right(Answer::events(Rc::clone(rendered), place, (EVENT_BYTES / self.payload_bytes).clamp(1, 10_000)))
+                Either::Right(Answer::events(Arc::clone(rendered), place, (EVENT_BYTES / self.payload_bytes).clamp(1, 10_000)))
             }
             "GetShardIterator" => {
                 let place = Place::after(text("ShardId"), input["StartingSequenceNumber"].as_str())?;

@@ -46,6 +46,10 @@ impl HttpClients {
         if PROXY_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
             return None;
         }
+        Self::direct(connect_timeout, streams_per_connection)
+    }
+
+    fn direct(connect_timeout: Duration, streams_per_connection: usize) -> Option<Self> {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -112,18 +116,18 @@ mod tests {
     use http_body_util::StreamBody;
     use hyper::{Request, Response, body::Frame, service::service_fn};
     use hyper_util::rt::TokioIo;
-    use tokio::net::TcpListener;
+    use tokio::{net::TcpListener, task::JoinSet};
 
     use super::*;
 
     const STREAMS: usize = 50;
 
-    /// A server that never stops to send, whatever it is asked. Answers where it is.
-    #[expect(clippy::disallowed_methods, reason = "a server ends with its test")]
-    async fn endless() -> String {
+    /// A server that never stops to send, whatever it is asked; where it is, and its task.
+    async fn endless() -> (String, JoinSet<()>) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
             let (socket, _) = listener.accept().await.expect("a client");
             let service = service_fn(|_: Request<hyper::body::Incoming>| async {
                 let frame = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 16 * 1024])));
@@ -133,30 +137,30 @@ mod tests {
             server.max_concurrent_streams(1000);
             drop(server.serve_connection(TokioIo::new(socket), service).await);
         });
-        format!("http://{address}/")
+        (format!("http://{address}/"), serving)
     }
 
     #[tokio::test]
     async fn streams_that_nobody_reads_take_no_window_from_others() {
-        let address = endless().await;
+        let (address, _serving) = endless().await;
         let mut builder = builder(STREAMS);
         // On clear text nothing tells that the server speaks HTTP/2.
         builder.http2_only(true);
-        let clients = HttpClients { builder, ..HttpClients::new(Duration::from_secs(3), STREAMS).expect("no proxy here") };
+        let clients = HttpClients { builder, ..HttpClients::direct(Duration::from_secs(3), STREAMS).expect("trusted certificates") };
         let client = clients.connect();
         let open = async || {
             let request = HttpRequest::try_from(Request::get(&address).body(SdkBody::empty()).expect("valid")).expect("valid");
             ByteStream::new(client.call(request).await.expect("answered").into_body())
         };
-        let mut stuck = Vec::new();
-        for _ in 1..STREAMS {
-            let mut stream = open().await;
-            drop(stream.next().await);
-            stuck.push(stream);
-        }
-        let mut read = 0;
-        let mut stream = open().await;
         let reading = async {
+            let mut stuck = Vec::new();
+            for _ in 1..STREAMS {
+                let mut stream = open().await;
+                drop(stream.next().await);
+                stuck.push(stream);
+            }
+            let mut read = 0;
+            let mut stream = open().await;
             while read < 16 * 1024 * 1024 {
                 read += stream.next().await.expect("endless").expect("readable").len();
             }

@@ -12,6 +12,7 @@ mod error;
 mod fan_out;
 mod http;
 mod records;
+mod session;
 mod tap;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -31,6 +32,7 @@ use self::{
     error::Call,
     fan_out::{AwsSubscription, Connections, arn_or_name, consumer, starting_position, stream_of},
     records::Dialect,
+    session::Session,
     tap::Tap,
 };
 use super::{
@@ -93,7 +95,7 @@ impl Default for Config {
 /// configuration it is made from; retries, time limits and stalled-stream protection are its own.
 #[derive(Clone)]
 pub struct AwsStreamClient {
-    client: Client,
+    session: Arc<Session>,
     subscriptions: Arc<Connections>,
     /// As errors name it, with the endpoint if that is known to be overridden.
     region: String,
@@ -142,7 +144,7 @@ impl AwsStreamClient {
             .build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
         let subscriptions = Arc::new(Connections::new(sdk_config.clone(), config.connect_timeout, config.subscriptions_per_connection));
-        Self { client: Client::from_conf(sdk_config), subscriptions, region, config, dialect: Arc::default() }
+        Self { session: Arc::new(Session::new(sdk_config)), subscriptions, region, config, dialect: Arc::default() }
     }
 
     /// Makes one attempt within its time limit and names the call in its error.
@@ -159,7 +161,10 @@ impl AwsStreamClient {
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(call.failed(failure)),
-            Err(_) => Err(call.timed_out(limit)),
+            Err(_) => {
+                self.session.timed_out(limit);
+                Err(call.timed_out(limit))
+            }
         }
     }
 
@@ -205,7 +210,7 @@ impl StreamClient for AwsStreamClient {
     async fn describe_stream(&self, stream: &StreamReference) -> Result<StreamDescription> {
         let (name, arn) = name_or_arn(stream);
         let call = self.call("DescribeStreamSummary", stream);
-        let request = self.client.describe_stream_summary().set_stream_name(name).set_stream_arn(arn);
+        let request = self.session.client().describe_stream_summary().set_stream_name(name).set_stream_arn(arn);
         let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
         let summary = answer.stream_description_summary.ok_or_else(|| call.unreadable("the description is missing"))?;
         description(summary).map_err(|e| e.context(call))
@@ -215,7 +220,7 @@ impl StreamClient for AwsStreamClient {
         let (name, arn) = name_or_arn(stream);
         let call = self.call("ListShards", stream);
         let max_results = i32::try_from(limits::LIST_SHARDS_MAX_RESULTS).unwrap_or(i32::MAX);
-        let request = self.client.list_shards().set_stream_arn(arn).max_results(max_results);
+        let request = self.session.client().list_shards().set_stream_arn(arn).max_results(max_results);
         let request = match page {
             // The token stands for the name and the filter, and the service refuses them beside it.
             Some(token) => request.next_token(&token.0),
@@ -229,7 +234,7 @@ impl StreamClient for AwsStreamClient {
     async fn shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> Result<ShardIterator> {
         let (name, arn) = name_or_arn(stream);
         let call = Call { shard: Some(shard), ..self.call("GetShardIterator", stream) };
-        let request = self.client.get_shard_iterator().set_stream_name(name).set_stream_arn(arn).shard_id(shard.as_str());
+        let request = self.session.client().get_shard_iterator().set_stream_name(name).set_stream_arn(arn).shard_id(shard.as_str());
         let request = match position {
             ShardPosition::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
             ShardPosition::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
@@ -251,14 +256,17 @@ impl StreamClient for AwsStreamClient {
         // The body is part of it.
         match tokio::time::timeout(time_limit, self.fetch(call, stream, iterator, limit)).await {
             Ok(answer) => answer,
-            Err(_) => Err(call.timed_out(time_limit)),
+            Err(_) => {
+                self.session.timed_out(time_limit);
+                Err(call.timed_out(time_limit))
+            }
         }
     }
 
     async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
         let reference = StreamReference::Arn(stream.clone());
         let call = self.call("RegisterStreamConsumer", &reference);
-        let request = self.client.register_stream_consumer().stream_arn(stream.as_str()).consumer_name(name.as_str());
+        let request = self.session.client().register_stream_consumer().stream_arn(stream.as_str()).consumer_name(name.as_str());
         let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
         let made = answer.consumer.ok_or_else(|| call.unreadable("the consumer is missing"))?;
         consumer(&made.consumer_name, &made.consumer_arn, &made.consumer_status, made.consumer_creation_timestamp)
@@ -269,7 +277,8 @@ impl StreamClient for AwsStreamClient {
         let stream = stream_of(reference);
         let call = self.call("DescribeStreamConsumer", &stream);
         let (arn, stream_arn, name) = arn_or_name(reference);
-        let request = self.client.describe_stream_consumer().set_consumer_arn(arn).set_stream_arn(stream_arn).set_consumer_name(name);
+        let request =
+            self.session.client().describe_stream_consumer().set_consumer_arn(arn).set_stream_arn(stream_arn).set_consumer_name(name);
         let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
         let found = answer.consumer_description.ok_or_else(|| call.unreadable("the description is missing"))?;
         consumer(&found.consumer_name, &found.consumer_arn, &found.consumer_status, found.consumer_creation_timestamp)
@@ -280,7 +289,8 @@ impl StreamClient for AwsStreamClient {
         let stream = stream_of(reference);
         let call = self.call("DeregisterStreamConsumer", &stream);
         let (arn, stream_arn, name) = arn_or_name(reference);
-        let request = self.client.deregister_stream_consumer().set_consumer_arn(arn).set_stream_arn(stream_arn).set_consumer_name(name);
+        let request =
+            self.session.client().deregister_stream_consumer().set_consumer_arn(arn).set_stream_arn(stream_arn).set_consumer_name(name);
         self.attempt(self.config.call_timeout, call, request.send()).await?;
         Ok(())
     }

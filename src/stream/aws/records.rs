@@ -86,7 +86,8 @@ impl AwsStreamClient {
         };
         // Larger numbers than the SDK can hold are refused as too large anyway.
         let sdk_limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let request = self.client.get_records().set_stream_arn(arn.map(ToOwned::to_owned)).shard_iterator(&iterator.0).limit(sdk_limit);
+        let request =
+            self.session.client().get_records().set_stream_arn(arn.map(ToOwned::to_owned)).shard_iterator(&iterator.0).limit(sdk_limit);
         let outcome = request.customize().interceptor(tap.clone()).send().await;
         let untried = format == Format::Cbor && self.dialect.is(UNTRIED);
         let Some(answer) = tap.answer() else {

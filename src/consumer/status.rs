@@ -242,7 +242,7 @@ impl StatusCell {
                 replaced_subscriptions: reading.replaced_subscriptions,
                 interrupted_reads: reading.interruptions,
                 kpl: reading.kpl,
-                failure: cell.failure.clone().filter(|_| !cell.failed_reading.is_some_and(|answers| reading.answers > answers)),
+                failure: cell.failure.clone().filter(|_| cell.failed_reading.is_none_or(|answers| reading.answers <= answers)),
             }
         })
     }

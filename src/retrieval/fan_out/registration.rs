@@ -148,6 +148,8 @@ impl Registration {
         state.waits_for = None;
         match &found {
             Ok(arn) => (state.known, state.failed) = (Some((arn.clone(), Instant::now())), None),
+            // A panic is tried again at once.
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
             Err(error) => state.failed = Some((Arc::clone(error), Instant::now())),
         }
         found

@@ -55,5 +55,5 @@ pub const TAGS_MAX: usize = 50;
 pub const SUBSCRIPTION_TTL: Duration = Duration::from_secs(300);
 /// Time in which a second SubscribeToShard of the same consumer and shard is refused (SubscribeToShard).
 pub const SUBSCRIBE_MIN_INTERVAL: Duration = Duration::from_secs(5);
-/// Time between the events of a subscription to a shard without records (SubscribeToShardEvent; measured, not documented).
+/// Time between the events of a subscription to a shard without records (not documented; seen by users of the service).
 pub const SUBSCRIPTION_IDLE_EVENT_INTERVAL: Duration = Duration::from_secs(5);

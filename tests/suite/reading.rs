@@ -48,6 +48,7 @@ struct OverHttp2 {
 impl OverHttp2 {
     async fn connect(server: &LocalServer) -> Self {
         let socket = tokio::net::TcpStream::connect(server.local_addr()).await.expect("listening");
+        socket.set_nodelay(true).expect("connected");
         let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.expect("HTTP/2");
         tokio::spawn(async move { drop(connection.await) });
         Self { sender }

@@ -15,6 +15,8 @@ use crate::{
 struct Faults {
     /// Scans are refused.
     no_scans: bool,
+    /// No lease can be written.
+    no_updates: bool,
     /// How long a scan takes.
     scans_take: Duration,
     /// The rows of these workers cannot be read.
@@ -85,6 +87,9 @@ impl LeaseTable for Tampered {
     }
 
     async fn update_lease(&self, current: &Lease, next: &Lease) -> Result<WriteOutcome> {
+        if self.get(|f| f.no_updates) {
+            return Err(Error::new(ErrorKind::Unavailable, "no writes for this one"));
+        }
         self.table.update_lease(current, next).await
     }
 
@@ -165,6 +170,25 @@ async fn a_scan_of_many_pages_may_take_longer_than_one_call() {
     tampered.set(|f| f.scans_take = config().call_timeout() * 3);
     let a = member_on(Arc::new(tampered), "a", 1);
     until("all taken", Duration::from_secs(30), || a.keys().len() == 4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_that_takes_long_costs_the_shards_of_a_leaving_worker_no_time_to_drain() {
+    let table = table_with(1).await;
+    let tampered = Tampered::new(&table);
+    let mut a = member_on(Arc::new(tampered.clone()), "a", 1);
+    until("taken", Duration::from_secs(2), || a.keys().len() == 1).await;
+    tampered.set(|f| {
+        f.scans_take = config().scan_timeout() * 2;
+        f.no_updates = true;
+    });
+    let lease = a.lease(&key(0));
+    a.handle.stop();
+    lease.stop_requested().await;
+    let told = Instant::now();
+    lease.lost().cancelled().await;
+    assert!(told.elapsed() >= config().drain_timeout + config().lease_duration, "{:?}", told.elapsed());
+    a.running.join().await.expect("no panic").expect("a clean end");
 }
 
 #[tokio::test(start_paused = true)]

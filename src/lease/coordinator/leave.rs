@@ -19,10 +19,12 @@ impl Life {
     /// Asks for every held lease to be handed over, or released where nobody stays, and waits until that is done or
     /// the drain deadline has passed.
     pub(super) async fn drain(self: &Arc<Self>) {
-        let deadline = Instant::now() + self.outfit.config.drain_timeout + self.outfit.config.lease_duration;
         self.state().state = WorkerState::Leaving;
         self.beat_now.notify_one();
         let targets = self.successors().await;
+        // From here on, since shards are told to stop only now: each has its whole time, and then its lease the time to be
+        // given up.
+        let deadline = Instant::now() + self.outfit.config.drain_timeout + self.outfit.config.lease_duration;
         loop {
             let changed = self.held_changed.notified();
             tokio::pin!(changed);

@@ -208,7 +208,7 @@ impl Stage {
         let bound = self.recovery() + SLACK;
         let found = |history: &History| {
             let mut missing = liveness::orphans(history, bound);
-            missing.extend(liveness::uncovered(history));
+            missing.extend(liveness::uncovered(history, bound));
             missing
         };
         sleep(bound - SLACK).await;

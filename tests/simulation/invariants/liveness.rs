@@ -34,10 +34,18 @@ pub(crate) fn orphans(history: &History, settled_for: Duration) -> Vec<String> {
 }
 
 /// Shards that take records and have no lease at all.
-pub(crate) fn uncovered(history: &History) -> Vec<String> {
+pub(crate) fn uncovered(history: &History, settled_for: Duration) -> Vec<String> {
     let leased = |id: &ShardKey| history.rows.values().any(|row| ShardKey::of(row) == *id);
+    // One whose records went past retention is given up by its owner, who needs the time of a recovery to become it. That
+    // it is given up at all shows when its children are drained.
+    let given_up = |parent: &ShardKey| match history.shards.get(parent) {
+        Some(facts) if facts.gone && leased(parent) => facts.ended.is_some_and(|at| history.now.saturating_sub(at) >= settled_for),
+        Some(_) | None => true,
+    };
     let open = history.shards.iter().filter(|(_, facts)| facts.shown && !facts.closed);
-    open.filter(|(id, _)| !leased(id) && history.parents_ended(id).is_ok()).map(|(id, _)| id.to_string()).collect()
+    open.filter(|(id, facts)| !leased(id) && history.parents_ended(id).is_ok() && facts.parents.iter().all(given_up))
+        .map(|(id, _)| id.to_string())
+        .collect()
 }
 
 /// Leases that are not at their end, per running worker.

@@ -192,6 +192,20 @@ async fn a_scan_that_takes_long_costs_the_shards_of_a_leaving_worker_no_time_to_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_given_up_for_long_is_given_up_in_the_end() {
+    let table = table_with(8).await;
+    let tampered = Tampered::new(&table);
+    let a = member_on(Arc::new(tampered.clone()), "a", 1);
+    until("all taken", Duration::from_secs(2), || a.keys().len() == 8).await;
+    tampered.set(|f| f.no_updates = true);
+    let b = member(&table, "b", 2);
+    sleep(config().drain_timeout * 4).await;
+    assert!(b.keys().is_empty(), "a cannot write that it gives them up");
+    tampered.set(|f| f.no_updates = false);
+    until("balanced", config().drain_timeout, || a.keys().len() == 4 && b.keys().len() == 4).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_whose_row_the_others_cannot_read_keeps_its_leases() {
     let table = table_with(8).await;
     let tampered = Tampered::new(&table);

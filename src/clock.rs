@@ -4,6 +4,14 @@ use std::{fmt::Debug, sync::Arc};
 
 use crate::types::Timestamp;
 
+/// Waits until the moment, or for ever when there is none.
+pub(crate) async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Source of wall time. Never consulted to decide who owns a lease.
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The present moment.

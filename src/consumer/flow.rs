@@ -11,6 +11,7 @@ use super::{
     status::{ShardPhase, StatusCell},
 };
 use crate::{
+    clock::until,
     error::Result as CrateResult,
     lease::coordinator::LeaseHandle,
     retrieval::{Delivery, RecordSource},
@@ -150,12 +151,5 @@ impl Flow {
                 }
             }
         }
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 
 use super::{
     kinesis::{LocalKinesis, ServiceResult},
-    model::{ConsumerReference, ConsumersPage, ListStreamConsumers, StreamConsumer, SubscriptionEvent, SubscriptionId, SubscriptionStep},
+    model::{ConsumerReference, ConsumersPage, ListStreamConsumers, StreamConsumer, SubscriptionId, SubscriptionStep},
 };
 use crate::{
-    stream::{ShardPosition, StreamReference},
+    stream::{ShardPosition, StreamReference, SubscriptionEvent},
     types::{ConsumerArn, ShardId},
 };
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{LocalKinesis, fan_out, model};
 use crate::{
     error::Result,
-    stream::{ConsumerDescription, ConsumerReference, ConsumerStatus, ShardPosition, StreamReference, Subscription, SubscriptionEvent},
+    stream::{ConsumerDescription, ConsumerReference, ShardPosition, StreamReference, Subscription, SubscriptionEvent},
     types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
 };
 
@@ -40,28 +40,12 @@ fn reference(consumer: &ConsumerReference) -> Result<model::ConsumerReference> {
 }
 
 fn description(consumer: &model::StreamConsumer) -> Result<ConsumerDescription> {
-    Ok(ConsumerDescription {
-        name: consumer.name.parse()?,
-        arn: consumer.arn.clone(),
-        status: match consumer.status {
-            model::ConsumerStatus::Creating => ConsumerStatus::Creating,
-            model::ConsumerStatus::Deleting => ConsumerStatus::Deleting,
-            model::ConsumerStatus::Active => ConsumerStatus::Active,
-        },
-        created: consumer.created,
-    })
+    Ok(ConsumerDescription { name: consumer.name.parse()?, arn: consumer.arn.clone(), status: consumer.status, created: consumer.created })
 }
 
 #[async_trait]
 impl Subscription for fan_out::Subscription {
     async fn next(&mut self) -> Result<Option<SubscriptionEvent>> {
-        let Some(event) = Self::next(self).await else { return Ok(None) };
-        let event = event?;
-        Ok(Some(SubscriptionEvent {
-            records: event.records,
-            continuation: event.continuation,
-            millis_behind_latest: event.millis_behind_latest,
-            child_shards: event.child_shards,
-        }))
+        Ok(Self::next(self).await.transpose()?)
     }
 }

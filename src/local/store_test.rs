@@ -79,7 +79,7 @@ async fn everything_survives_a_restart() {
     assert!(end.next_iterator.is_none() && end.child_shards.len() == 2);
     let consumers = kinesis.list_stream_consumers(&crate::local::ListStreamConsumers::of(stream.clone())).expect("list").consumers;
     let [consumer] = consumers.as_slice() else { panic!("{consumers:?}") };
-    assert_eq!((consumer.name.as_str(), consumer.status), ("app", crate::local::ConsumerStatus::Active));
+    assert_eq!((consumer.name.as_str(), consumer.status), ("app", crate::stream::ConsumerStatus::Active));
     kinesis.subscribe_to_shard(&consumer.arn, &shard(0), ShardPosition::TrimHorizon).expect("subscribe");
     // Numbers go on above those before.
     let put = kinesis.put_record(&stream, low(6), None).expect("put");

@@ -24,7 +24,9 @@ pub mod fan_out;
 pub mod kpl;
 pub mod polling;
 mod restart;
+mod source;
 mod stall;
+mod trouble;
 mod unpack;
 mod unpacker;
 

@@ -18,7 +18,7 @@ const WAITS: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration
 
 /// When the task of one source is to be begun anew.
 #[derive(Debug)]
-pub(super) struct Restarts {
+pub(crate) struct Restarts {
     random: Randomness,
     gauge: Gauge,
     /// The waits since something was delivered.

@@ -11,10 +11,7 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream, FuturesUnordered},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     RunReport, ShardEnding, ShardReport, Worker,
@@ -24,6 +21,7 @@ use super::{
     streams::{self, KnownStream, stream_of},
 };
 use crate::{
+    clock::until,
     consumer::{self, ShardOutcome, StatusCell, StreamContext},
     error::{Error, ErrorKind, Result},
     lease::{
@@ -409,13 +407,6 @@ impl Consumers {
                 former.won_back(false);
             }
         }
-    }
-}
-
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     token::{Kind, Reader, Writer},
 };
 use crate::{
-    stream::StreamReference,
+    stream::{ConsumerStatus, StreamReference},
     types::{ConsumerArn, StreamName, Timestamp},
 };
 
@@ -37,18 +37,6 @@ pub enum ConsumerReference {
         /// The consumer's name.
         name: String,
     },
-}
-
-/// Whether a stream consumer can subscribe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ConsumerStatus {
-    /// Being registered: cannot subscribe yet.
-    Creating,
-    /// Being deregistered.
-    Deleting,
-    /// In normal use.
-    Active,
 }
 
 /// What the service says of a stream consumer.

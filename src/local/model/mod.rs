@@ -40,11 +40,11 @@ pub use api::{
     UpdatedShardCount,
 };
 pub use config::{Config, Delays, FanOut, Limits, Quirks};
-pub use consumers::{ConsumerReference, ConsumerStatus, ConsumersPage, ListStreamConsumers, StreamConsumer};
+pub use consumers::{ConsumerReference, ConsumersPage, ListStreamConsumers, StreamConsumer};
 pub use error::{ServiceError, ServiceErrorCode};
 pub use monitoring::{MonitoringChange, ShardLevelMetric};
 pub use settings::AccountLimits;
-pub use subscription::{SubscriptionEvent, SubscriptionId, SubscriptionStep};
+pub use subscription::{SubscriptionId, SubscriptionStep};
 pub use tags::{ResourceArn, TagsPage};
 
 use self::{

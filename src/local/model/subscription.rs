@@ -10,14 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    ConsumerStatus, Model, ServiceError, ServiceErrorCode,
+    Model, ServiceError, ServiceErrorCode,
     consumers::consumer_not_found,
     stream::{Context, Stream, shard_not_found},
     throttle::Budget,
 };
 use crate::{
-    stream::{ShardPosition, StreamReference},
-    types::{ChildShard, ConsumerArn, Record, SequenceNumber, ShardId, Timestamp},
+    stream::{ConsumerStatus, ShardPosition, StreamReference, SubscriptionEvent},
+    types::{ConsumerArn, Record, SequenceNumber, ShardId, Timestamp},
 };
 
 /// Most records and bytes of one event. The service documents none; half of a second's worth leaves room for a second
@@ -28,20 +28,6 @@ const EVENT_MAX_BYTES: u64 = 1024 * 1024;
 /// A subscription of this model; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(u64);
-
-/// What a subscription delivers.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct SubscriptionEvent {
-    /// Records in their order; none while the shard is idle.
-    pub records: Vec<Record>,
-    /// Where to subscribe anew, after this number; moves while the shard is idle, too. `None` at the end of the shard.
-    pub continuation: Option<SequenceNumber>,
-    /// Age of the next record that waits; 0 at the tip.
-    pub millis_behind_latest: u64,
-    /// The children, in the last event of a closed shard.
-    pub child_shards: Vec<ChildShard>,
-}
 
 /// What a subscription does next.
 #[derive(Debug)]

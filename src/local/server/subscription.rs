@@ -13,7 +13,7 @@ use super::{
     operations::{Batch, Next},
     protocol::Protocol,
 };
-use crate::local::{Subscription, SubscriptionEvent};
+use crate::{local::Subscription, stream::SubscriptionEvent};
 
 /// What makes the messages.
 pub(super) struct EventSource {

@@ -21,10 +21,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Config;
-use crate::{error::ErrorKind, limits};
+use crate::{
+    error::ErrorKind,
+    limits,
+    retrieval::trouble::{CONFIRMATIONS, Trouble},
+};
 
-/// A trouble that seldom passes by itself is believed when it was met this many times in a row.
-const CONFIRMATIONS: u32 = 5;
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// How a shard's subscription is.
@@ -107,8 +109,7 @@ pub(super) struct Plan {
     renew_at: Instant,
     /// Failures in a row.
     failures: u32,
-    /// The trouble met in a row, and how often.
-    trouble: Option<(ErrorKind, u32)>,
+    trouble: Trouble,
     /// The shard seemed to end, but named no children. Every closed shard has children unless they are past retention,
     /// so that it is asked once more before it is believed.
     doubtful: bool,
@@ -123,7 +124,7 @@ impl Plan {
             called: None,
             renew_at: now,
             failures: 0,
-            trouble: None,
+            trouble: Trouble::default(),
             doubtful: false,
         }
     }
@@ -159,7 +160,7 @@ impl Plan {
             }
             (State::Open | State::Renewing | State::Parked, Event::Delivered) => {
                 self.failures = 0;
-                self.trouble = None;
+                self.trouble.over();
                 self.doubtful = false;
                 self.read()
             }
@@ -217,7 +218,7 @@ impl Plan {
             | ErrorKind::ExpiredIterator
             | ErrorKind::ExpiredToken
             | ErrorKind::Shutdown => {
-                self.trouble = None;
+                self.trouble.over();
                 let delay = self.delay(random);
                 self.again(now + delay, false)
             }
@@ -229,11 +230,7 @@ impl Plan {
             | ErrorKind::LeaseLost
             | ErrorKind::Processor
             | ErrorKind::Internal => {
-                let met = match self.trouble {
-                    Some((before, met)) if before == kind => met.saturating_add(1),
-                    Some(_) | None => 1,
-                };
-                self.trouble = Some((kind, met));
+                let met = self.trouble.met(kind);
                 let delay = self.delay(random);
                 let delay = if met < CONFIRMATIONS { delay } else { self.blocked_retry_interval.mul_f64(0.5 + 0.5 * random) };
                 let next = self.again(now + delay, kind == ErrorKind::NotFound);

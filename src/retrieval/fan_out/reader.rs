@@ -14,6 +14,7 @@ use super::{
     pump::{FIRST_BYTES, Link, Patience, Pumped},
 };
 use crate::{
+    clock::until,
     error::{Error, ErrorKind, Result},
     retrieval::{Delivery, Gauge, OpenPage, Reservation, Stall, Unpacker, polling::Cursor},
     stream::{ShardPosition, Subscription, SubscriptionEvent},
@@ -217,7 +218,7 @@ impl Reader {
                 biased;
                 opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
                 pumped = link.next() => pumped,
-                () = at(renew_at) => return Ok(Event::RenewalDue),
+                () = until(renew_at) => return Ok(Event::RenewalDue),
             };
             match pumped {
                 Pumped::Event(event, reservation) => self.take_over(event, reservation),
@@ -340,13 +341,6 @@ async fn await_opening(opening: &mut Option<Opening>) -> (Option<ConsumerArn>, I
             *opening = None;
             outcome
         }
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    retrieval::{Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Stall, Unpacker},
+    retrieval::{
+        Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Stall, Unpacker,
+        trouble::{CONFIRMATIONS, Trouble},
+    },
     retry::{Backoff, RetryConfig},
     stream::{RecordsPage, ShardIterator},
     types::ChildShard,
@@ -21,9 +24,6 @@ use crate::{
 
 /// Waits after failures of the service: from a tenth of a second to ten, without end.
 const FAILURES: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_millis(100), max_delay: Duration::from_secs(10) };
-/// A trouble that seldom passes by itself is believed when it was met this many times in a row: services have been
-/// seen to answer so by mistake, and permissions take a while to spread.
-const CONFIRMATIONS: u32 = 5;
 
 pub(super) struct Fetcher {
     reader: ShardReader,
@@ -33,8 +33,7 @@ pub(super) struct Fetcher {
     unpacker: Unpacker,
     /// Waits of the failures in a row.
     failures: Option<Backoff>,
-    /// The trouble met in a row, how often, and whether it was reported.
-    trouble: Option<(ErrorKind, u32)>,
+    trouble: Trouble,
     stall: Stall,
     end: End,
 }
@@ -62,7 +61,17 @@ impl Fetcher {
         let pacer = Pacer::new(&reader.config, Instant::now());
         let ShardReader { stream, shard_id, unpacking, random, gauge, config, .. } = &reader;
         let unpacker = Unpacker::new(stream, shard_id, unpacking.clone(), random, gauge, config.max_records);
-        Self { reader, cursor, pacer, iterator: None, unpacker, failures: None, trouble: None, stall: Stall::default(), end: End::NotYet }
+        Self {
+            reader,
+            cursor,
+            pacer,
+            iterator: None,
+            unpacker,
+            failures: None,
+            trouble: Trouble::default(),
+            stall: Stall::default(),
+            end: End::NotYet,
+        }
     }
 
     /// Fetches until the shard ends, or nobody listens any more.
@@ -119,7 +128,7 @@ impl Fetcher {
 
     fn answered(&mut self, call: Call, page: RecordsPage, limit: u32, mut reservation: Reservation) -> Turn {
         self.failures = None;
-        self.trouble = None;
+        self.trouble.over();
         self.stall.over();
         self.reader.gauge.answered(page.millis_behind_latest);
         let count = u32::try_from(page.records.len()).unwrap_or(u32::MAX);
@@ -158,7 +167,7 @@ impl Fetcher {
                 Turn::Again
             }
             ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::ResourceInUse | ErrorKind::ExpiredToken | ErrorKind::Shutdown => {
-                self.trouble = None;
+                self.trouble.over();
                 self.back_off(call);
                 self.reader.gauge.failed(format!("{error:#}"));
                 tracing::debug!(%error, "cannot read the shard, trying again");
@@ -181,17 +190,13 @@ impl Fetcher {
         // The iterator itself may be what is refused.
         self.iterator = None;
         self.reader.gauge.failed(format!("{error:#}"));
-        let seen = match self.trouble {
-            Some((before, seen)) if before == kind => seen.saturating_add(1),
-            Some(_) | None => 1,
-        };
-        self.trouble = Some((kind, seen));
-        if seen < CONFIRMATIONS {
+        let met = self.trouble.met(kind);
+        if met < CONFIRMATIONS {
             self.back_off(call);
         } else {
             self.pacer.failed(call, self.reader.random.jittered(self.reader.config.blocked_retry_interval));
         }
-        if seen == CONFIRMATIONS { Turn::Report(self.explain(kind, error)) } else { Turn::Again }
+        if met == CONFIRMATIONS { Turn::Report(self.explain(kind, error)) } else { Turn::Again }
     }
 
     fn explain(&self, kind: ErrorKind, error: Error) -> Error {

@@ -13,7 +13,10 @@ use super::{
     },
     Call,
 };
-use crate::local::{ConsumerStatus, ListStreamConsumers, StreamConsumer, Subscription};
+use crate::{
+    local::{ListStreamConsumers, StreamConsumer, Subscription},
+    stream::ConsumerStatus,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]

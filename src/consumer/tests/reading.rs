@@ -57,6 +57,19 @@ async fn a_lagging_shard_is_read_at_its_full_rate_without_a_throttle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_network_on_which_only_small_answers_come_through_is_read_by_small_answers() {
+    for passable in [1, 7] {
+        let rig = Setup { records: 30, record_bytes: 10_000, ..Setup::default() }.start();
+        *rig.client.passable.lock().unwrap_or_else(PoisonError::into_inner) = Some(passable);
+        let start = tokio::time::Instant::now();
+        rig.until_processed(30).await;
+        assert!(start.elapsed() < secs(900), "{passable}: {:?}", start.elapsed());
+        *rig.client.passable.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        assert_eq!((rig.processed(), rig.status.snapshot().failure), (all(30), None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn throttling_is_counted_and_shown_but_is_no_error() {
     let rig = Setup::default().start();
     rig.until_processed(10).await;

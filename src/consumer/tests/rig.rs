@@ -174,6 +174,8 @@ pub(super) struct Flaky {
     pub(super) failures: Mutex<VecDeque<ErrorKind>>,
     /// Answers of `GetRecords` that lack their next iterator although the shard goes on.
     pub(super) cut_off: Mutex<u32>,
+    /// Answers of `GetRecords` with more records than this never come through.
+    pub(super) passable: Mutex<Option<u32>>,
     /// Iterators and subscriptions asked for, also those refused.
     pub(super) calls: Mutex<Vec<(Instant, ShardPosition)>>,
     /// What becomes of the events of subscriptions, the next first; they arrive when nothing is said.
@@ -258,6 +260,10 @@ impl StreamClient for Flaky {
 
     async fn get_records(&self, stream: &StreamReference, iterator: &ShardIterator, limit: u32) -> Result<RecordsPage> {
         self.fail()?;
+        if self.passable.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|passable| limit > passable) {
+            tokio::time::sleep(secs(10)).await;
+            return Err(Error::new(ErrorKind::Timeout, "the answer stopped in its midst"));
+        }
         let mut page = StreamClient::get_records(&self.inner, stream, iterator, limit).await?;
         let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
         if *cut_off > 0 {
@@ -385,6 +391,7 @@ impl Setup {
             inner: kinesis.clone(),
             failures: Mutex::default(),
             cut_off: Mutex::default(),
+            passable: Mutex::default(),
             calls: Mutex::default(),
             events: Arc::default(),
             open: Arc::default(),

@@ -122,7 +122,13 @@ impl Fetcher {
         let call = Call { sent, answered: Instant::now() };
         match answer {
             Ok(page) => self.answered(call, page, limit, reservation),
-            Err(error) => self.failed(call, error),
+            Err(error) => {
+                // What breaks off in its midst looks like a service that is not available.
+                if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable) {
+                    self.pacer.lost(limit);
+                }
+                self.failed(call, error)
+            }
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use tokio::time::{Instant, timeout};
+
 use super::{
     AwsStreamClient, Format,
     decode::{self, Document, Unread},
@@ -88,37 +90,54 @@ impl AwsStreamClient {
         let sdk_limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let request =
             self.session.client().get_records().set_stream_arn(arn.map(ToOwned::to_owned)).shard_iterator(&iterator.0).limit(sdk_limit);
-        let outcome = request.customize().interceptor(tap.clone()).send().await;
         let untried = format == Format::Cbor && self.dialect.is(UNTRIED);
-        let Some(answer) = tap.answer() else {
-            let Err(failure) = outcome else { return Err(Failed::Final(call.unanswered())) };
-            // Without an answer it cannot be the format.
-            let doubtful = untried && failure.raw_response().is_some();
-            let error = call.failed(failure);
-            return Err(if doubtful { Failed::Doubtful(error) } else { Failed::Final(error) });
-        };
-        if answer.is_success() {
-            if answer.is_cbor {
-                self.dialect.learn(SPEAKS_CBOR);
+        let begun = async {
+            let outcome = request.customize().interceptor(tap.clone()).send().await;
+            let Some(answer) = tap.answer() else {
+                let Err(failure) = outcome else { return Err(Failed::Final(call.unanswered())) };
+                // Without an answer it cannot be the format.
+                let doubtful = untried && failure.raw_response().is_some();
+                let error = call.failed(failure);
+                return Err(if doubtful { Failed::Doubtful(error) } else { Failed::Final(error) });
+            };
+            if answer.is_success() {
+                return Ok(answer);
             }
-            return page(answer, call).await.map_err(Failed::Final);
+            let status = answer.status;
+            let (code, message) = answer.error().await;
+            let error = call.refused(status, &code, &message);
+            match &*code {
+                "SerializationException" | "UnknownOperationException" | "" if untried => Err(Failed::Doubtful(error)),
+                _ => Err(Failed::Final(error)),
+            }
+        };
+        let (sent, time_limit) = (Instant::now(), self.config.get_records_timeout);
+        let answer = match timeout(time_limit, begun).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                self.session.timed_out(sent);
+                return Err(Failed::Final(call.timed_out(time_limit)));
+            }
+        };
+        if answer.is_cbor {
+            self.dialect.learn(SPEAKS_CBOR);
         }
-        let status = answer.status;
-        let (code, message) = answer.error().await;
-        let error = call.refused(status, &code, &message);
-        match &*code {
-            "SerializationException" | "UnknownOperationException" | "" if untried => Err(Failed::Doubtful(error)),
-            _ => Err(Failed::Final(error)),
-        }
+        self.page(answer, call, sent).await.map_err(Failed::Final)
     }
-}
 
-async fn page(answer: Answer, call: Call<'_>) -> Result<RecordsPage> {
-    let document = decode::read(answer.body, answer.length).await.map_err(|unread| match unread {
-        Unread::Broken => call.broken_off(),
-        Unread::Defect(defect) => Error::from(defect).context(call),
-    })?;
-    into_page(document).map_err(|error| error.context(call))
+    /// Reads the body of an answer to a call sent at that moment: as long as it takes, unless it stops in its midst.
+    async fn page(&self, answer: Answer, call: Call<'_>, sent: Instant) -> Result<RecordsPage> {
+        let silence = self.config.get_records_silence_timeout;
+        let document = decode::read(answer.body, answer.length, silence).await.map_err(|unread| match unread {
+            Unread::Broken => call.broken_off(),
+            Unread::Silent => {
+                self.session.timed_out(sent);
+                call.fell_silent(silence)
+            }
+            Unread::Defect(defect) => Error::from(defect).context(call),
+        })?;
+        into_page(document).map_err(|error| error.context(call))
+    }
 }
 
 fn into_page(mut document: Document) -> Result<RecordsPage> {
@@ -129,3 +148,7 @@ fn into_page(mut document: Document) -> Result<RecordsPage> {
         next_iterator: document.next_iterator.map(ShardIterator),
     })
 }
+
+#[cfg(test)]
+#[path = "records_test.rs"]
+mod tests;

@@ -20,7 +20,7 @@ mod limited;
 mod subscription;
 
 pub(crate) use limited::TimeLimited;
-pub use subscription::{ConsumerDescription, ConsumerReference, ConsumerStatus, Subscription, SubscriptionEvent};
+pub use subscription::{ConsumerDescription, ConsumerReference, ConsumerStatus, Heard, Subscription, SubscriptionEvent};
 
 /// Which stream to call: by name within the client's account and region, or by ARN anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

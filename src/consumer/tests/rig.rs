@@ -33,8 +33,8 @@ use crate::{
         polling,
     },
     stream::{
-        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
-        StreamDescription, StreamReference, Subscription, SubscriptionEvent,
+        ConsumerDescription, ConsumerReference, Heard, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition,
+        StreamClient, StreamDescription, StreamReference, Subscription, SubscriptionEvent,
     },
     task::{Spawner, Task},
     testing::ProcessorLog,
@@ -223,6 +223,10 @@ impl Subscription for FlakySubscription {
             Some(Fault::Ended) => Ok(None),
             Some(Fault::CutOff) => Ok(event?.map(|event| SubscriptionEvent { continuation: None, child_shards: Vec::new(), ..event })),
         }
+    }
+
+    fn heard(&self) -> Heard {
+        self.inner.heard()
     }
 }
 

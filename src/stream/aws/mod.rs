@@ -9,6 +9,8 @@
 mod control;
 mod convert;
 mod decode;
+#[cfg(test)]
+pub(crate) mod dribbling;
 mod error;
 mod fan_out;
 mod http;

@@ -127,6 +127,9 @@ pub struct ShardStatus {
     pub failed_calls: u64,
     /// Reads that were throttled.
     pub throttled_calls: u64,
+    /// Iterators that expired between two reads, since processing or the byte budget kept the shard waiting for longer than the
+    /// five minutes that they live. Nothing is lost or repeated by it.
+    pub expired_iterators: u64,
     /// Subscriptions that another reader took the place of long before their end: more than a few mean that another
     /// application uses the same stream consumer.
     pub replaced_subscriptions: u64,
@@ -239,6 +242,7 @@ impl StatusCell {
                 records: cell.records,
                 failed_calls: cell.failed_calls,
                 throttled_calls: reading.throttled_calls,
+                expired_iterators: reading.expired_iterators,
                 replaced_subscriptions: reading.replaced_subscriptions,
                 interrupted_reads: reading.interruptions,
                 kpl: reading.kpl,

@@ -111,6 +111,8 @@ pub(crate) struct Reading {
     pub(crate) throttled: bool,
     /// Throttled calls in all.
     pub(crate) throttled_calls: u64,
+    /// Iterators that lived too short for what came between two calls, in all.
+    pub(crate) expired_iterators: u64,
     /// Subscriptions that others took the place of long before their end.
     pub(crate) replaced_subscriptions: u64,
     /// How often reading panicked and was begun anew.
@@ -190,6 +192,14 @@ impl Gauge {
             r.throttled = true;
             r.throttled_calls += 1;
         });
+    }
+
+    /// Notes an expired iterator; returns how many there were.
+    pub(crate) fn iterator_expired(&self) -> u64 {
+        self.update(|r| {
+            r.expired_iterators += 1;
+            r.expired_iterators
+        })
     }
 
     pub(crate) fn replaced(&self) {

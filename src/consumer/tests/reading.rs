@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use super::{
     all,
+    log::Lines,
     rig::{Setup, Step, Written, secs},
 };
 use crate::{
@@ -19,15 +20,35 @@ const MIB: u64 = 1024 * 1024;
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_slower_than_an_iterator_lives_loses_and_repeats_nothing() {
+    let log = Lines::capture();
     let polling = polling::Config { max_records: 5, ..polling::Config::default() };
-    let mut rig = Setup { polling, records: 100, ..Setup::process([Step::Accept, Step::Sleep(secs(360))]) }.start();
+    let steps = [Step::Accept, Step::Sleep(secs(360)), Step::Sleep(secs(360))];
+    let mut rig = Setup { polling, records: 100, ..Setup::process(steps) }.start();
     rig.until_processed(100).await;
+    assert_eq!(rig.processed(), all(100));
+    let opened = rig.opened();
+    assert_eq!(opened.len(), 3, "both iterators expired");
+    assert!(matches!(opened[1].1, ShardPosition::AfterSequenceNumber(_)));
+    assert_eq!(rig.status.snapshot().expired_iterators, 2);
+    let lines = log.lines();
+    let [line] = &lines[..] else { panic!("one line, and no more: {lines:?}") };
+    for part in ["INFO", "an iterator has expired", "age=359", "processing was slower"] {
+        assert!(line.contains(part), "{part} is missing: {line}");
+    }
     rig.hand_over();
     rig.outcome().await;
-    assert_eq!(rig.processed(), all(100));
-    let opened = rig.client.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert!(opened.len() >= 2, "the iterator expired");
-    assert!(matches!(opened[1].1, ShardPosition::AfterSequenceNumber(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_iterator_that_expires_for_want_of_memory_says_so() {
+    let log = Lines::capture();
+    let setup = Setup::process([Step::Accept, Step::Sleep(secs(360))]);
+    let rig = Setup { budget: ByteBudget::new(100_000), records: 30, record_bytes: 50_000, ..setup }.start();
+    rig.until_processed(30).await;
+    let lines = log.lines();
+    let [line] = &lines[..] else { panic!("one line, and no more: {lines:?}") };
+    assert!(line.contains("max_buffered_bytes was used up"), "{line}");
+    assert_eq!((rig.processed(), rig.status.snapshot().expired_iterators), (all(30), 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    limits,
     retrieval::{
         Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Stall, Unpacker,
         trouble::{CONFIRMATIONS, Trouble},
@@ -29,13 +30,39 @@ pub(super) struct Fetcher {
     reader: ShardReader,
     cursor: Cursor,
     pacer: Pacer,
-    iterator: Option<ShardIterator>,
+    iterator: Option<Held>,
     unpacker: Unpacker,
     /// Waits of the failures in a row.
     failures: Option<Backoff>,
     trouble: Trouble,
     stall: Stall,
     end: End,
+}
+
+/// An iterator for the next call.
+struct Held {
+    iterator: ShardIterator,
+    since: Instant,
+    /// How much of the time since then the byte budget was waited for.
+    waited: Duration,
+}
+
+impl Held {
+    fn new(iterator: ShardIterator) -> Self {
+        Self { iterator, since: Instant::now(), waited: Duration::ZERO }
+    }
+
+    /// Why it has expired at this age.
+    fn why_expired(&self, age: Duration) -> &'static str {
+        // It was made a little before it came.
+        if age < limits::SHARD_ITERATOR_TTL.mul_f64(0.9) {
+            "the service says so"
+        } else if self.waited * 2 > age {
+            "max_buffered_bytes was used up"
+        } else {
+            "processing was slower"
+        }
+    }
 }
 
 /// Whether the shard has ended.
@@ -104,7 +131,7 @@ impl Fetcher {
             let sent = Instant::now();
             let position = self.cursor.position();
             match self.reader.client.shard_iterator(&self.reader.stream, &self.reader.shard_id, position).await {
-                Ok(iterator) => self.iterator = Some(iterator),
+                Ok(iterator) => self.iterator = Some(Held::new(iterator)),
                 Err(error) if error.kind() == ErrorKind::InvalidInput && self.cursor.refused() => {
                     tracing::warn!(%error, "the start of reading is refused as a moment to come; trying an earlier one");
                     return Turn::Again;
@@ -112,13 +139,14 @@ impl Fetcher {
                 Err(error) => return self.failed(Call { sent, answered: Instant::now() }, error),
             }
         }
-        let Some(iterator) = &self.iterator else { return Turn::Again };
-        let waiting = self.reader.gauge.waiting_for_memory();
+        let Some(held) = &mut self.iterator else { return Turn::Again };
+        let (waiting, asked) = (self.reader.gauge.waiting_for_memory(), Instant::now());
         let reservation = self.reader.budget.reserve(self.pacer.wanted_bytes()).await;
+        held.waited += asked.elapsed();
         drop(waiting);
         let limit = self.pacer.limit(reservation.bytes());
         let sent = Instant::now();
-        let answer = self.reader.client.get_records(&self.reader.stream, iterator, limit).await;
+        let answer = self.reader.client.get_records(&self.reader.stream, &held.iterator, limit).await;
         let call = Call { sent, answered: Instant::now() };
         match answer {
             Ok(page) => self.answered(call, page, limit, reservation),
@@ -143,7 +171,7 @@ impl Fetcher {
         self.pacer.answered(call, summary, self.random());
 
         let records = self.cursor.advance(page.records);
-        self.iterator = page.next_iterator;
+        self.iterator = page.next_iterator.map(Held::new);
         if self.iterator.is_some() {
             self.end = End::NotYet;
         } else if page.child_shards.is_empty() && self.end == End::NotYet {
@@ -168,7 +196,7 @@ impl Fetcher {
                 Turn::Again
             }
             ErrorKind::ExpiredIterator => {
-                self.iterator = None;
+                self.expired();
                 self.pacer.failed(call, Duration::ZERO);
                 Turn::Again
             }
@@ -187,6 +215,19 @@ impl Fetcher {
             | ErrorKind::LeaseLost
             | ErrorKind::Processor
             | ErrorKind::Internal) => self.blocked(call, kind, error),
+        }
+    }
+
+    /// Reading goes on where it was, with another iterator: no error, but whoever reads the log should hear once that
+    /// processing does not keep up.
+    fn expired(&mut self) {
+        let Some(held) = self.iterator.take() else { return };
+        let age = held.since.elapsed();
+        let why = held.why_expired(age);
+        if self.reader.gauge.iterator_expired() == 1 {
+            tracing::info!(?age, why, "an iterator has expired, reading goes on where it was");
+        } else {
+            tracing::debug!(?age, why, "an iterator has expired again, reading goes on where it was");
         }
     }
 

@@ -119,7 +119,8 @@ pub struct ShardStatus {
     pub overdue: bool,
     /// The last checkpoint known to be durable, in the text form of the lease table.
     pub checkpoint: String,
-    /// How far reading is behind the tip; `None` before the first answer. When none has come for 15 seconds, its age is added.
+    /// How far reading is behind the tip; `None` before the first answer. When none has come for 15 seconds, or twice
+    /// `polling.idle_interval` if that is longer, its age is added.
     pub millis_behind_latest: Option<u64>,
     /// Records processed by this worker in this tenure.
     pub records: u64,
@@ -362,5 +363,13 @@ mod tests {
         assert_eq!(cell.snapshot().millis_behind_latest, Some(60_000));
         gauge.answered(1500);
         assert_eq!((cell.snapshot().millis_behind_latest, cell.snapshot().throttled_calls), (Some(1500), 1));
+        // One that is told to poll idle shards once a minute only.
+        let gauge = Gauge::with_pause(Duration::from_secs(60));
+        cell.with(|c| c.gauge = gauge.clone());
+        gauge.answered(0);
+        tokio::time::sleep(Duration::from_secs(110)).await;
+        assert_eq!(cell.snapshot().phase, ShardPhase::Idle);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!((cell.snapshot().phase, cell.snapshot().millis_behind_latest), (ShardPhase::Reading, Some(125_000)));
     }
 }

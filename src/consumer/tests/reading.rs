@@ -241,3 +241,17 @@ async fn fetched_records_stay_within_the_byte_budget_and_a_record_larger_than_it
     tokio::time::sleep(secs(5)).await;
     assert_eq!(budget.used(), 0, "all of it is given back");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_polled_seldom_is_idle_in_between() {
+    let idle_interval = secs(120);
+    let polling = polling::Config { idle_interval, ..polling::Config::default() };
+    let rig = Setup { polling, ..Setup::default() }.start();
+    rig.until_processed(10).await;
+    tokio::time::sleep(secs(60)).await;
+    for _ in 0..60 {
+        tokio::time::sleep(secs(7)).await;
+        let status = rig.status.snapshot();
+        assert_eq!((status.phase, status.millis_behind_latest), (ShardPhase::Idle, Some(0)));
+    }
+}

@@ -78,6 +78,19 @@ async fn a_lagging_shard_is_read_at_its_full_rate_without_a_throttle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn throttled_iterators_do_not_slow_reading_down() {
+    let rig = Setup { records: 400, record_bytes: 100 * 1024, ..Setup::default() }.start();
+    rig.client.refused_iterators.lock().unwrap_or_else(PoisonError::into_inner).extend([ErrorKind::Throttled; 4]);
+    let start = tokio::time::Instant::now();
+    rig.until_processed(400).await;
+    let took = start.elapsed();
+    // 40 MiB at 2 MiB/s, and the waits of a tenth of a second, two, four and eight.
+    assert!(took < secs(24), "{took:?}");
+    assert_eq!(rig.opened().len(), 5);
+    assert_eq!(rig.status.snapshot().throttled_calls, 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_network_on_which_only_small_answers_come_through_is_read_by_small_answers() {
     for passable in [1, 7] {
         let rig = Setup { records: 30, record_bytes: 10_000, ..Setup::default() }.start();

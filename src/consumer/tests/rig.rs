@@ -174,6 +174,8 @@ pub(super) struct Flaky {
     pub(super) failures: Mutex<VecDeque<ErrorKind>>,
     /// Answers of `GetRecords` that lack their next iterator although the shard goes on.
     pub(super) cut_off: Mutex<u32>,
+    /// Iterators that are refused, the next first.
+    pub(super) refused_iterators: Mutex<VecDeque<ErrorKind>>,
     /// Answers of `GetRecords` with more records than this never come through.
     pub(super) passable: Mutex<Option<u32>>,
     /// Iterators and subscriptions asked for, also those refused.
@@ -259,6 +261,9 @@ impl StreamClient for Flaky {
 
     async fn shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> Result<ShardIterator> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), position));
+        if let Some(kind) = self.refused_iterators.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            return Err(Error::new(kind, "as told"));
+        }
         self.inner.shard_iterator(stream, shard, position).await
     }
 
@@ -396,6 +401,7 @@ impl Setup {
             failures: Mutex::default(),
             cut_off: Mutex::default(),
             passable: Mutex::default(),
+            refused_iterators: Mutex::default(),
             calls: Mutex::default(),
             events: Arc::default(),
             open: Arc::default(),

@@ -136,7 +136,13 @@ impl Fetcher {
                     tracing::warn!(%error, "the start of reading is refused as a moment to come; trying an earlier one");
                     return Turn::Again;
                 }
-                Err(error) => return self.failed(Call { sent, answered: Instant::now() }, error),
+                Err(error) => {
+                    let call = Call { sent, answered: Instant::now() };
+                    return match error.kind() {
+                        ErrorKind::Throttled | ErrorKind::LimitExceeded => self.unopened(call, &error),
+                        _ => self.failed(call, error),
+                    };
+                }
             }
         }
         let Some(held) = &mut self.iterator else { return Turn::Again };
@@ -184,10 +190,22 @@ impl Fetcher {
         Turn::Again
     }
 
-    fn failed(&mut self, call: Call, error: Error) -> Turn {
+    /// Iterators have a limit of their own, so that this says nothing about the pace of reading.
+    fn unopened(&mut self, call: Call, error: &Error) -> Turn {
+        self.note_stall(error);
+        self.reader.gauge.throttled();
+        self.back_off(call);
+        Turn::Again
+    }
+
+    fn note_stall(&mut self, error: &Error) {
         if let Some(lasts) = self.stall.met() {
             tracing::warn!(%error, ?lasts, "the shard is not read, trying on");
         }
+    }
+
+    fn failed(&mut self, call: Call, error: Error) -> Turn {
+        self.note_stall(&error);
         match error.kind() {
             ErrorKind::Throttled | ErrorKind::LimitExceeded => {
                 let random = self.random();

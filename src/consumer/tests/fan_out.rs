@@ -226,6 +226,23 @@ async fn subscriptions_are_renewed_before_their_end_without_gap_repeat_or_delay(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_is_renewed_before_its_end_while_processing_is_slower_than_the_stream() {
+    let config = Config { max_buffered_events: 1, ..Config::default() };
+    let setup = Setup { fan_out: Some(config), ..Setup::process([Step::Sleep(secs(90)); 20]) };
+    let mut rig = Setup { records: 0, ..setup }.start();
+    for _ in 0..1200 {
+        rig.put_many(1);
+        tokio::time::sleep(secs(1)).await;
+    }
+    rig.until_processed(1200).await;
+    assert_eq!((rig.processed(), rig.status.snapshot().failure), (all(1200), None));
+    let opened = rig.opened();
+    assert!(opened.len() >= 5, "{} subscriptions in twenty minutes", opened.len());
+    assert!(opened.windows(2).all(|w| w[1].0 - w[0].0 < limits::SUBSCRIPTION_TTL), "{opened:?}");
+    assert_a_second_apart(&rig);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_that_is_refused_leaves_the_old_subscription_alone() {
     let mut rig = fan_out().start();
     rig.until_processed(10).await;

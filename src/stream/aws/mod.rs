@@ -79,8 +79,8 @@ pub struct Config {
     /// shard whose handler is slow holds up no other. Has no effect when the SDK configuration brings its own HTTP
     /// client: then that decides.
     pub subscriptions_per_connection: usize,
-    /// What `GetRecords` asks for; default CBOR. A server that refuses it is asked in JSON from then on. JSON costs the
-    /// client twice the CPU time for the same records; it is for whoever must read what goes over the wire.
+    /// What `GetRecords` asks for; default CBOR. A server that refuses it is asked in JSON from then on, but for an
+    /// attempt every ten minutes. JSON costs the client twice the CPU time for the same records; it is for whoever must read what goes over the wire.
     pub records_format: Format,
 }
 

@@ -37,3 +37,40 @@ async fn an_answer_that_freezes_is_given_up_after_the_silence_and_the_client_rep
     assert_eq!(start.elapsed(), Duration::from_secs(15), "five in which it came, and ten of silence");
     assert!(client.session.made() > made, "the connection may be dead");
 }
+
+#[test]
+fn only_what_speaks_of_the_format_is_of_the_format() {
+    for (status, code, of_format) in [
+        (415, "", true),
+        (415, "UnsupportedMediaType", true),
+        (400, "SerializationException", true),
+        (400, "UnknownOperationException", true),
+        (400, "", true),
+        (404, "", true),
+        (400, "ExpiredIteratorException", false),
+        (403, "", false),
+        (408, "", false),
+        (429, "", false),
+        (500, "", false),
+        (502, "", false),
+        (503, "", false),
+    ] {
+        assert_eq!(is_of_format(status, code), of_format, "{status} {code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refused_cbor_is_tried_again_now_and_then() {
+    let dialect = Dialect::default();
+    assert_eq!(dialect.ask(Format::Json), Ask::As(Format::Json), "as the user wants");
+    assert_eq!(dialect.ask(Format::Cbor), Ask::Either);
+    assert!(dialect.refuses_cbor() && !dialect.refuses_cbor(), "it is news once");
+    for _ in 0..3 {
+        assert_eq!(dialect.ask(Format::Cbor), Ask::As(Format::Json));
+        tokio::time::sleep(TRY_AGAIN_AFTER).await;
+        assert_eq!(dialect.ask(Format::Cbor), Ask::Either, "it may have changed");
+    }
+    assert!(dialect.speaks_cbor() && !dialect.speaks_cbor(), "it is news once");
+    assert!(!dialect.refuses_cbor(), "a refusal since is of something else");
+    assert_eq!(dialect.ask(Format::Cbor), Ask::As(Format::Cbor));
+}

@@ -42,6 +42,9 @@ use crate::{
 /// A subscription given up after so long a time without a byte makes its connection suspect. The service sends every five seconds.
 const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(10);
 
+/// Most subscriptions of a connection of the SDK's HTTP client: its window holds what three of them have not read.
+const SDK_SUBSCRIPTIONS: usize = 2;
+
 /// The connections that subscriptions have.
 pub(super) struct Connections {
     config: Config,
@@ -70,14 +73,16 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // The last who leaves a suspect connection closes it.
         open.retain(|connection| !connection.suspect.load(Ordering::Relaxed));
+        let brought = self.config.http_client().is_some();
+        let http = self.http.get_or_init(|| {
+            let region = self.config.region().map_or("", |region| region.as_ref());
+            if brought { None } else { HttpClients::new(self.connect_timeout, self.per_connection, region) }
+        });
+        let most = if brought || http.is_some() { self.per_connection } else { self.per_connection.min(SDK_SUBSCRIPTIONS) };
         // One of the references is that of this list.
-        if let Some(connection) = open.iter().find(|connection| Arc::strong_count(connection) <= self.per_connection) {
+        if let Some(connection) = open.iter().find(|connection| Arc::strong_count(connection) <= most) {
             return Arc::clone(connection);
         }
-        let http = self.http.get_or_init(|| {
-            let ours = self.config.http_client().is_none();
-            if ours { HttpClients::new(self.connect_timeout, self.per_connection) } else { None }
-        });
         let config = match http {
             Some(http) => self.config.to_builder().http_client(http.connect()).build(),
             // Each client made from a configuration without an HTTP client makes one for itself.
@@ -268,6 +273,14 @@ mod tests {
         c.distrust();
         let d = connections.get();
         assert!(!Arc::ptr_eq(&c, &d) && !Arc::ptr_eq(&a, &d));
+    }
+
+    #[test]
+    fn a_connection_of_the_sdks_http_client_takes_two_subscriptions() {
+        let connections = Connections::new(config(), Duration::from_secs(3), 50);
+        connections.http.set(None).unwrap_or_else(|_| panic!("it was not asked for yet"));
+        let (a, b, c) = (connections.get(), connections.get(), connections.get());
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
     }
 
     #[tokio::test(start_paused = true)]

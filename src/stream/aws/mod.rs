@@ -14,6 +14,7 @@ pub(crate) mod dribbling;
 mod error;
 mod fan_out;
 mod http;
+mod proxy;
 mod records;
 mod session;
 mod tap;

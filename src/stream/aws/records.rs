@@ -188,7 +188,7 @@ impl AwsStreamClient {
     /// Reads the body of an answer to a call sent at that moment: as long as it takes, unless it stops in its midst.
     async fn page(&self, answer: Answer, call: Call<'_>, sent: Instant) -> Result<RecordsPage> {
         let silence = self.config.get_records_silence_timeout;
-        let document = decode::read(answer.body, answer.length, silence).await.map_err(|unread| match unread {
+        let document = decode::read(answer.body, answer.length, silence, &self.blocks).await.map_err(|unread| match unread {
             Unread::Broken => call.broken_off(),
             Unread::Silent => {
                 self.session.timed_out(sent);

@@ -12,12 +12,13 @@
 
 use std::time::Duration;
 
+mod blocks;
 pub(super) mod cbor;
 mod document;
 pub(super) mod event;
 mod json;
 
-pub(super) use self::document::Document;
+pub(super) use self::{blocks::Blocks, document::Document};
 use crate::{
     error::{Error, ErrorKind},
     types::InvalidText,
@@ -122,8 +123,8 @@ struct Gatherer {
 }
 
 impl Gatherer {
-    fn new(length: Option<usize>) -> Self {
-        let document = Document::default();
+    fn new(length: Option<usize>, blocks: &Blocks) -> Self {
+        let document = Document::in_blocks(blocks);
         Self { place: Place::Unknown, document, carry: Vec::new(), look_at: 0, seen: 0, length }
     }
 
@@ -184,8 +185,8 @@ impl From<Defect> for Unread {
 
 /// Reads a body as it comes, however long that takes, unless nothing comes for `silence`. `length` is what the server says of
 /// it, and only guides how memory is used.
-pub(super) async fn read(body: SdkBody, length: Option<usize>, silence: Duration) -> Result<Document, Unread> {
-    let mut gatherer = Gatherer::new(length);
+pub(super) async fn read(body: SdkBody, length: Option<usize>, silence: Duration, blocks: &Blocks) -> Result<Document, Unread> {
+    let mut gatherer = Gatherer::new(length, blocks);
     let mut frames = ByteStream::new(body);
     while let Some(frame) = timeout(silence, frames.next()).await.map_err(|_| Unread::Silent)? {
         gatherer.take(&frame.map_err(|_| Unread::Broken)?)?;

@@ -98,12 +98,12 @@ mod tests {
                 socket.read_buf(&mut asked).await.expect("a request");
             }
             socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("still open");
-            socket.write_all(b"hello").await.expect("still open");
-            String::from_utf8(asked).expect("text").to_lowercase()
+            (socket, String::from_utf8(asked).expect("text").to_lowercase())
         };
-        let (asked, connected) = futures::join!(asked, route.call(service));
+        let ((mut socket, asked), connected) = futures::join!(asked, route.call(service));
         assert!(asked.starts_with("connect kinesis.eu-central-1.amazonaws.com:443 http/1.1"), "{asked}");
         assert!(asked.contains("proxy-authorization: basic bwu6c2vjcmv0"), "{asked}");
+        socket.write_all(b"hello").await.expect("still open");
         let mut said = [0; 5];
         connected.expect("connected").inner_mut().read_exact(&mut said).await.expect("open");
         assert_eq!(&said, b"hello", "what follows is between us and the service");

@@ -36,14 +36,17 @@ pub(crate) struct Dribbling {
 
 impl Dribbling {
     pub(crate) fn client(&self) -> AwsStreamClient {
+        AwsStreamClient::from_builder(self.config(), Config::default())
+    }
+
+    pub(crate) fn config(&self) -> Builder {
         let server = self.clone();
         let http = http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| SharedHttpConnector::new(server.clone()));
-        let builder = Builder::new()
+        Builder::new()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
-            .http_client(http);
-        AwsStreamClient::from_builder(builder, Config::default())
+            .http_client(http)
     }
 }
 

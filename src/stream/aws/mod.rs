@@ -14,6 +14,7 @@ pub(crate) mod dribbling;
 mod error;
 mod fan_out;
 mod http;
+mod identity;
 mod proxy;
 mod records;
 mod session;
@@ -37,6 +38,7 @@ use self::{
     decode::Blocks,
     error::Call,
     fan_out::{AwsSubscription, Connections, arn_or_name, consumer, starting_position, stream_of},
+    identity::PatientCache,
     records::Dialect,
     session::Session,
     tap::Tap,
@@ -153,6 +155,9 @@ impl AwsStreamClient {
                     .build(),
             )
             .build();
+        let credentials = PatientCache::new(sdk_config.identity_cache(), config.call_timeout);
+        // One for all clients that are made from it.
+        let sdk_config = sdk_config.to_builder().identity_cache(credentials).build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
         let subscriptions = Arc::new(Connections::new(sdk_config.clone(), config.connect_timeout, config.subscriptions_per_connection));
         Self {

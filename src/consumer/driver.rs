@@ -65,7 +65,10 @@ impl Driver {
     fn new(context: StreamContext, held: HeldLease, status: StatusCell) -> Self {
         let HeldLease { lease, handle } = held;
         let checkpointer = Checkpointer::new(&handle, lease.checkpoint);
-        let gauge = Gauge::default();
+        let gauge = match context.registration {
+            Some(_) => Gauge::default(),
+            None => Gauge::with_pause(context.polling.idle_interval),
+        };
         status.attach(&checkpointer, &gauge, context.config.handler_timeout);
         Self {
             flow: Flow::new(handle, status, &context.config),

@@ -119,7 +119,8 @@ pub struct ShardStatus {
     pub overdue: bool,
     /// The last checkpoint known to be durable, in the text form of the lease table.
     pub checkpoint: String,
-    /// How far reading is behind the tip; `None` before the first answer. When none has come for 15 seconds, its age is added.
+    /// How far reading is behind the tip; `None` before the first answer. When none has come for 15 seconds, or twice
+    /// `polling.idle_interval` if that is longer, its age is added.
     pub millis_behind_latest: Option<u64>,
     /// Records processed by this worker in this tenure.
     pub records: u64,
@@ -127,6 +128,9 @@ pub struct ShardStatus {
     pub failed_calls: u64,
     /// Reads that were throttled.
     pub throttled_calls: u64,
+    /// Iterators that expired between two reads, since processing or the byte budget kept the shard waiting for longer than the
+    /// five minutes that they live. Nothing is lost or repeated by it.
+    pub expired_iterators: u64,
     /// Subscriptions that another reader took the place of long before their end: more than a few mean that another
     /// application uses the same stream consumer.
     pub replaced_subscriptions: u64,
@@ -239,6 +243,7 @@ impl StatusCell {
                 records: cell.records,
                 failed_calls: cell.failed_calls,
                 throttled_calls: reading.throttled_calls,
+                expired_iterators: reading.expired_iterators,
                 replaced_subscriptions: reading.replaced_subscriptions,
                 interrupted_reads: reading.interruptions,
                 kpl: reading.kpl,
@@ -358,5 +363,13 @@ mod tests {
         assert_eq!(cell.snapshot().millis_behind_latest, Some(60_000));
         gauge.answered(1500);
         assert_eq!((cell.snapshot().millis_behind_latest, cell.snapshot().throttled_calls), (Some(1500), 1));
+        // One that is told to poll idle shards once a minute only.
+        let gauge = Gauge::with_pause(Duration::from_secs(60));
+        cell.with(|c| c.gauge = gauge.clone());
+        gauge.answered(0);
+        tokio::time::sleep(Duration::from_secs(110)).await;
+        assert_eq!(cell.snapshot().phase, ShardPhase::Idle);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!((cell.snapshot().phase, cell.snapshot().millis_behind_latest), (ShardPhase::Reading, Some(125_000)));
     }
 }

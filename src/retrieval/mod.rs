@@ -97,6 +97,8 @@ pub(crate) struct Gauge(Arc<Mutex<Reading>>);
 /// A look at a [`Gauge`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reading {
+    /// Longest time between two answers when all is well.
+    pause: Duration,
     /// As the last answer said; `None` before the first.
     pub(crate) millis_behind_latest: Option<u64>,
     /// When the last answer came.
@@ -111,6 +113,8 @@ pub(crate) struct Reading {
     pub(crate) throttled: bool,
     /// Throttled calls in all.
     pub(crate) throttled_calls: u64,
+    /// Iterators that lived too short for what came between two calls, in all.
+    pub(crate) expired_iterators: u64,
     /// Subscriptions that others took the place of long before their end.
     pub(crate) replaced_subscriptions: u64,
     /// How often reading panicked and was begun anew.
@@ -121,15 +125,15 @@ pub(crate) struct Reading {
     pub(crate) kpl: kpl::KplCounts,
 }
 
-/// Age from which an answer says nothing of now: subscriptions that are read send every five seconds, and idle shards are
-/// polled every second.
+/// Age from which an answer says nothing of now, at the least: subscriptions that are read send every five seconds, and idle
+/// shards are polled every second unless the settings say otherwise.
 const STALE_AFTER: Duration = Duration::from_secs(15);
 
 impl Reading {
     /// How far reading is behind: as the last answer said, and longer when there was none for long.
     pub(crate) fn lag_millis(&self) -> Option<u64> {
         let (behind, age) = (self.millis_behind_latest?, self.answered_at?.elapsed());
-        if age <= STALE_AFTER {
+        if age <= STALE_AFTER.max(self.pause * 2) {
             return Some(behind);
         }
         Some(behind.saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
@@ -152,6 +156,11 @@ impl Drop for WaitingForMemory {
 }
 
 impl Gauge {
+    /// One for a shard that may go so long without an answer.
+    pub(crate) fn with_pause(pause: Duration) -> Self {
+        Self(Arc::new(Mutex::new(Reading { pause, ..Reading::default() })))
+    }
+
     pub(crate) fn read(&self) -> Reading {
         self.update(|r| r.clone())
     }
@@ -190,6 +199,14 @@ impl Gauge {
             r.throttled = true;
             r.throttled_calls += 1;
         });
+    }
+
+    /// Notes an expired iterator; returns how many there were.
+    pub(crate) fn iterator_expired(&self) -> u64 {
+        self.update(|r| {
+            r.expired_iterators += 1;
+            r.expired_iterators
+        })
     }
 
     pub(crate) fn replaced(&self) {

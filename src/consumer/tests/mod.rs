@@ -1,4 +1,5 @@
 mod fan_out;
+mod log;
 mod reading;
 mod rig;
 

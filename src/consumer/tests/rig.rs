@@ -33,8 +33,8 @@ use crate::{
         polling,
     },
     stream::{
-        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
-        StreamDescription, StreamReference, Subscription, SubscriptionEvent,
+        ConsumerDescription, ConsumerReference, Heard, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition,
+        StreamClient, StreamDescription, StreamReference, Subscription, SubscriptionEvent,
     },
     task::{Spawner, Task},
     testing::ProcessorLog,
@@ -174,6 +174,10 @@ pub(super) struct Flaky {
     pub(super) failures: Mutex<VecDeque<ErrorKind>>,
     /// Answers of `GetRecords` that lack their next iterator although the shard goes on.
     pub(super) cut_off: Mutex<u32>,
+    /// Iterators that are refused, the next first.
+    pub(super) refused_iterators: Mutex<VecDeque<ErrorKind>>,
+    /// Answers of `GetRecords` with more records than this never come through.
+    pub(super) passable: Mutex<Option<u32>>,
     /// Iterators and subscriptions asked for, also those refused.
     pub(super) calls: Mutex<Vec<(Instant, ShardPosition)>>,
     /// What becomes of the events of subscriptions, the next first; they arrive when nothing is said.
@@ -222,6 +226,10 @@ impl Subscription for FlakySubscription {
             Some(Fault::CutOff) => Ok(event?.map(|event| SubscriptionEvent { continuation: None, child_shards: Vec::new(), ..event })),
         }
     }
+
+    fn heard(&self) -> Heard {
+        self.inner.heard()
+    }
 }
 
 impl std::fmt::Display for Flaky {
@@ -253,11 +261,18 @@ impl StreamClient for Flaky {
 
     async fn shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> Result<ShardIterator> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), position));
+        if let Some(kind) = self.refused_iterators.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            return Err(Error::new(kind, "as told"));
+        }
         self.inner.shard_iterator(stream, shard, position).await
     }
 
     async fn get_records(&self, stream: &StreamReference, iterator: &ShardIterator, limit: u32) -> Result<RecordsPage> {
         self.fail()?;
+        if self.passable.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|passable| limit > passable) {
+            tokio::time::sleep(secs(10)).await;
+            return Err(Error::new(ErrorKind::Timeout, "the answer stopped in its midst"));
+        }
         let mut page = StreamClient::get_records(&self.inner, stream, iterator, limit).await?;
         let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
         if *cut_off > 0 {
@@ -385,6 +400,8 @@ impl Setup {
             inner: kinesis.clone(),
             failures: Mutex::default(),
             cut_off: Mutex::default(),
+            passable: Mutex::default(),
+            refused_iterators: Mutex::default(),
             calls: Mutex::default(),
             events: Arc::default(),
             open: Arc::default(),

@@ -79,9 +79,6 @@ impl WorkerHandle {
     ///     handle.set_rate_limit(Some(500))?; // and no more than 500 records per second while it catches up
     ///     Ok(())
     /// }
-    /// # let worker = shardkeeper::Worker::builder("shop", "clicks", || shardkeeper::testing::ProcessorLog::default().processor());
-    /// # repair(&worker.local(&shardkeeper::local::LocalKinesis::in_memory()).build()?.handle())?;
-    /// # Ok::<(), BoxError>(())
     /// ```
     pub fn pause(&self, shards: &Shards) -> usize {
         self.set_paused(shards, true)

@@ -205,7 +205,7 @@ impl Plan {
         if !dice.chance(0.4) {
             return;
         }
-        for _ in 0..dice.number(1..8) {
+        for _ in 0..dice.number(2..12) {
             let at = Duration::from_millis(dice.number(5_000..self.chaos.as_millis() as u64));
             let slot = dice.number(0..u64::from(self.workers)) as u32;
             let span = Duration::from_millis(dice.number(100..200_000));

@@ -37,10 +37,10 @@ impl Invariant for Paused {
                     of.except.insert(*stream);
                 }
             }
-            Event::CallStarted { by, call: Callback::Process(_) | Callback::ShardEnded } => {
-                if self.0.get(&by.node).is_some_and(|of| of.all != of.except.contains(&by.shard.stream)) {
-                    return Err(format!("{by} gets something although it is paused"));
-                }
+            Event::CallStarted { by, call: Callback::Process(_) | Callback::ShardEnded }
+                if self.0.get(&by.node).is_some_and(|of| of.all != of.except.contains(&by.shard.stream)) =>
+            {
+                return Err(format!("{by} gets something although it is paused"));
             }
             _ => {}
         }

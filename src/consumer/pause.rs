@@ -118,7 +118,8 @@ mod tests {
     fn the_last_word_about_a_shard_counts() {
         let (clicks, shard) = (stream("clicks"), ShardId::from_index(1));
         let one = Shards::Shard(clicks.clone(), shard.clone());
-        let table: [(&[(&Shards, bool)], [usize; 2]); 8] = [
+        type Steps<'a> = &'a [(&'a Shards, bool)];
+        let table: [(Steps<'_>, [usize; 2]); 8] = [
             (&[(&Shards::All, true)], [3, 3]),
             (&[(&Shards::All, true), (&one, false)], [2, 3]),
             (&[(&one, true)], [1, 0]),

@@ -14,11 +14,9 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::{
-    error::Result,
-    types::{ChildShard, ExtendedSequenceNumber, Record},
-};
+use crate::{error::Result, types::ChildShard};
 
+mod batch;
 mod budget;
 pub mod fan_out;
 pub mod kpl;
@@ -30,6 +28,7 @@ mod trouble;
 mod unpack;
 mod unpacker;
 
+pub(crate) use batch::Batch;
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
 pub use fan_out::{Consumer, Retrieval};
 use stall::Stall;
@@ -60,34 +59,6 @@ pub(crate) enum Delivery {
     Batch(Batch),
     /// The shard is closed and everything in it was delivered. These shards follow it, if the service named them.
     ShardEnd(Vec<ChildShard>),
-}
-
-/// Records of one shard in order, and the part of the byte budget that they take up until the batch is dropped.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) records: Vec<Record>,
-    /// How far the batch was behind the tip of the shard when it was read.
-    pub(crate) millis_behind_latest: u64,
-    last: ExtendedSequenceNumber,
-    _reservation: Reservation,
-}
-
-impl Batch {
-    /// A batch, unless there are no records.
-    pub(crate) fn new(records: Vec<Record>, millis_behind_latest: u64, reservation: Reservation) -> Option<Self> {
-        let last = records.last()?.position();
-        Some(Self { records, millis_behind_latest, last, _reservation: reservation })
-    }
-
-    /// Position of the last record.
-    pub(crate) const fn last(&self) -> ExtendedSequenceNumber {
-        self.last
-    }
-
-    /// Payload and keys.
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.records.iter().map(|r| r.size_bytes() as u64).sum()
-    }
 }
 
 /// How reading a shard goes, for its status. Clones share it.

@@ -1,3 +1,4 @@
+mod deliveries;
 mod fan_out;
 mod log;
 mod reading;

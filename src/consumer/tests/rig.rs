@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{SharedClock, TokioClock},
-    consumer::{Config, ShardOutcome, ShardPhase, StatusCell, StreamContext, run_shard},
+    consumer::{Config, Deliveries, ShardOutcome, ShardPhase, Shards, StatusCell, StreamContext, run_shard},
     error::{Error, ErrorKind, Result},
     lease::{
         Lease,
@@ -309,6 +309,7 @@ pub(super) struct Setup {
     pub(super) polling: polling::Config,
     pub(super) unpacking: Unpacking,
     pub(super) budget: ByteBudget,
+    pub(super) deliveries: Deliveries,
     pub(super) records: u32,
     pub(super) record_bytes: usize,
     pub(super) checkpoint: Checkpoint,
@@ -327,6 +328,7 @@ impl Default for Setup {
             polling: polling::Config::default(),
             unpacking: Unpacking::default(),
             budget: ByteBudget::new(64 * 1024 * 1024),
+            deliveries: Deliveries::default(),
             records: 10,
             record_bytes: 0,
             checkpoint: Checkpoint::TrimHorizon,
@@ -347,6 +349,7 @@ pub(super) struct Rig {
     pub(super) tenure: Arc<Tenure>,
     pub(super) status: StatusCell,
     pub(super) task: Task<ShardOutcome>,
+    pub(super) deliveries: Deliveries,
     put: u32,
     peer: Arc<Mutex<Peer>>,
     _writer: Task<()>,
@@ -422,6 +425,7 @@ impl Setup {
             fan_out: self.fan_out.unwrap_or_default(),
             unpacking: self.unpacking,
             budget: self.budget,
+            deliveries: self.deliveries.clone(),
             clock: Arc::clone(&clock),
             random: Randomness::seeded(11),
             spawner: spawner.clone(),
@@ -429,7 +433,8 @@ impl Setup {
         let status = StatusCell::new(&"clicks".parse().expect("valid"), &lease, Arc::clone(&clock));
         let held = HeldLease { lease: lease.clone(), handle: LeaseHandle { tenure: Arc::clone(&tenure), commands: sender } };
         let task = spawner.spawn("shard", run_shard(context, held, status.clone()));
-        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, put: 0, peer, _writer: writer }
+        let deliveries = self.deliveries;
+        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, deliveries, put: 0, peer, _writer: writer }
     }
 }
 
@@ -564,6 +569,18 @@ impl Rig {
     pub(super) async fn until_called(&self, method: &str, times: usize) {
         let called = self.log.wait_until(|calls| calls.iter().filter(|c| c.what.name() == method).count() >= times);
         tokio::time::timeout(secs(3600), called).await.expect("an hour is enough");
+    }
+
+    pub(super) fn pause(&self) {
+        self.deliveries.set_paused(&Shards::All, true);
+    }
+
+    pub(super) fn resume(&self) {
+        self.deliveries.set_paused(&Shards::All, false);
+    }
+
+    pub(super) fn limit(&self, records_per_second: u32) {
+        self.deliveries.set_rate(std::num::NonZeroU32::new(records_per_second));
     }
 
     pub(super) fn hand_over(&self) {

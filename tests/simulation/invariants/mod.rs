@@ -7,6 +7,7 @@ mod nothing_lost;
 mod order;
 mod overrun;
 mod parents_first;
+mod paused;
 mod spurious_loss;
 
 pub(crate) mod liveness;
@@ -32,5 +33,6 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(overrun::Overrun),
         Box::new(callbacks::Callbacks),
         Box::new(spurious_loss::SpuriousLoss),
+        Box::new(paused::Paused::default()),
     ]
 }

@@ -8,6 +8,7 @@ mod order;
 mod overrun;
 mod parents_first;
 mod spurious_loss;
+mod subscription_rate;
 
 pub(crate) mod liveness;
 
@@ -32,5 +33,6 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(overrun::Overrun),
         Box::new(callbacks::Callbacks),
         Box::new(spurious_loss::SpuriousLoss),
+        Box::new(subscription_rate::SubscriptionRate::default()),
     ]
 }

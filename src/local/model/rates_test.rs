@@ -43,9 +43,7 @@ fn call(m: &mut Model, now: Timestamp, call: RatedCall, stream: &str, shard: u64
         }
         RatedCall::DescribeLimits => m.describe_limits(now).err(),
         RatedCall::DescribeStream => m.describe_stream(now, &stream, None, None).err(),
-        RatedCall::DescribeStreamConsumer => {
-            m.describe_stream_consumer(now, &shop).err()
-        }
+        RatedCall::DescribeStreamConsumer => m.describe_stream_consumer(now, &shop).err(),
         RatedCall::DescribeStreamSummary => m.describe_stream_summary(now, &stream).err(),
         RatedCall::GetRecords => {
             let all = std::mem::replace(&mut m.config_mut().limits.calls, CallRates::off());

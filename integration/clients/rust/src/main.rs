@@ -111,7 +111,14 @@ impl Check {
         let second = self.subscribe(&consumer, "LATEST", None).await;
         let refused = second.err().ok_or("a second subscription within five seconds was not refused")?;
         expect("a second subscription is refused", refused.to_string().contains("ResourceInUse"), true)?;
-        self.kinesis.put_record().stream_name(&self.name).partition_key("k").explicit_hash_key("0").data(Blob::new("pushed")).send().await?;
+        self.kinesis
+            .put_record()
+            .stream_name(&self.name)
+            .partition_key("k")
+            .explicit_hash_key("0")
+            .data(Blob::new("pushed"))
+            .send()
+            .await?;
         let event = until_records(&mut events).await?;
         expect("a record is pushed", event.records.len(), 1)?;
         let continuation = event.continuation_sequence_number;
@@ -213,8 +220,7 @@ async fn main() -> Outcome {
     let config = aws_sdk_kinesis::Config::builder().behavior_version(BehaviorVersion::latest()).endpoint_url(url("--kinesis")?);
     let kinesis = Client::from_conf(config.region(Region::new("us-east-1")).credentials_provider(credentials.clone()).build());
     let config = aws_sdk_dynamodb::Config::builder().behavior_version(BehaviorVersion::latest()).endpoint_url(url("--dynamodb")?);
-    let dynamodb =
-        aws_sdk_dynamodb::Client::from_conf(config.region(Region::new("us-east-1")).credentials_provider(credentials).build());
+    let dynamodb = aws_sdk_dynamodb::Client::from_conf(config.region(Region::new("us-east-1")).credentials_provider(credentials).build());
     let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
     let check = Check { kinesis, dynamodb, name: format!("rust-{run}") };
     check.streams().await?;

@@ -62,7 +62,7 @@ impl LocalKinesis {
     ///
     /// # Errors
     /// `ResourceNotFound`; `ResourceInUse` within 5 seconds of the last subscription of this consumer to this shard, or
-    /// when the consumer is not active; `InvalidArgument` for a sequence number of another shard or a moment ahead.
+    /// when the consumer is not active; `LimitExceeded` within a second of a call that was refused; `InvalidArgument` for a sequence number of another shard or a moment ahead.
     pub fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> ServiceResult<Subscription> {
         let woken = Arc::new(Notify::new());
         let id = self.read(|model, now| model.subscribe_to_shard(now, consumer, shard, position))?;

@@ -88,6 +88,8 @@ pub struct StreamDescription {
     pub retention_hours: u32,
     /// Shards that take records.
     pub open_shard_count: u32,
+    /// Its stream consumers, in whatever state they are.
+    pub consumer_count: u32,
 }
 
 /// Which shards `ListShards` returns.

@@ -129,6 +129,7 @@ impl StreamClient for FaultyStream {
     }
 
     async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        self.carrier.network.subscribes(consumer, shard);
         let request = Arc::new((consumer.clone(), shard.clone()));
         let subscription = self
             .call(Operation::SubscribeToShard, move |client| {

@@ -149,21 +149,31 @@ impl WorkerHandle {
 
     /// Deregisters the stream consumers that this worker has read with, so that the service no longer bills for them.
     /// Nothing else does: a consumer outlives its workers. To be called when the application is retired, after `run` has
-    /// returned for its last worker: one that still runs registers its consumer again.
+    /// returned for its last worker: one that still runs registers its consumer again. Consumers given by their ARN
+    /// ([`Consumer::Arn`](crate::retrieval::Consumer::Arn)) stay: whoever registered them may use them elsewhere.
     ///
     /// Returns the streams concerned.
     ///
     /// # Errors
-    /// Those of `DeregisterStreamConsumer`, for the first stream that fails. A consumer that is gone already is no error.
+    /// Those of `DeregisterStreamConsumer`, after all were tried: the kind is that of the first, the message names each that
+    /// failed. A consumer that is gone already is no error.
     pub async fn deregister_stream_consumers(&self) -> Result<Vec<StreamReference>> {
         let registrations = self.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (stream, registration) in &registrations {
-            registration
-                .deregister()
-                .await
-                .map_err(|e| e.context(format!("cannot deregister stream consumer {registration} of {stream}")))?;
+        let (mut done, mut failed) = (Vec::new(), Vec::new());
+        for (stream, registration) in registrations.into_iter().filter(|(_, registration)| registration.is_own()) {
+            match registration.deregister().await {
+                Ok(()) => done.push(stream),
+                Err(error) => failed.push(error.context(format!("cannot deregister stream consumer {registration} of {stream}"))),
+            }
         }
-        Ok(registrations.into_keys().collect())
+        match &failed[..] {
+            [] => Ok(done),
+            [_] => Err(failed.remove(0)),
+            [first, ..] => {
+                let all: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
+                Err(Error::new(first.kind(), all.join("; ")))
+            }
+        }
     }
 }
 

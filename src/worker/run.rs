@@ -28,7 +28,11 @@ use crate::{
         LeaseKey, LeaseTable,
         coordinator::{HeldLease, LeaseCoordinator, Outfit},
     },
-    retrieval::{ByteBudget, Retrieval, Unpacking, fan_out::Registration, kpl::KplCounts},
+    retrieval::{
+        ByteBudget, Retrieval, Unpacking,
+        fan_out::{Registration, RegistrationPace},
+        kpl::KplCounts,
+    },
     shards::{ShardSync, refuse_stream_of},
     stream::{StreamReference, TimeLimited},
     task::{Spawner, TaskFailed},
@@ -277,7 +281,8 @@ impl Worker {
         if let Some(first) = streams.iter().find(|stream| *of_stream(stream) != Retrieval::Polling) {
             obstacle.waits(format_args!("the stream consumers of stream {} and others are looked up, or registered", first.reference));
         }
-        let registering: Vec<_> = streams.iter().map(|stream| self.registration_of(stream.clone())).collect();
+        let pace = RegistrationPace::default();
+        let registering: Vec<_> = streams.iter().map(|stream| self.registration_of(stream.clone(), pace.clone())).collect();
         let mut registering = stream::iter(registering).buffer_unordered(REGISTERING);
         while let Some(registration) = registering.next().await {
             if let (stream, Some(registration)) = registration? {
@@ -289,11 +294,15 @@ impl Worker {
         Ok(())
     }
 
-    fn registration_of(&self, stream: KnownStream) -> BoxFuture<'static, Result<(StreamReference, Option<Registration>)>> {
+    fn registration_of(
+        &self,
+        stream: KnownStream,
+        pace: RegistrationPace,
+    ) -> BoxFuture<'static, Result<(StreamReference, Option<Registration>)>> {
         let retrieval = self.config.retrieval_of(&stream.reference.name()).clone();
         let (client, application, random) = (Arc::clone(&self.client), self.application.clone(), self.random.clone());
         async move {
-            let registration = registrations::resolve(&client, &stream, &application, &retrieval, &random).await?;
+            let registration = registrations::resolve(&client, &stream, &application, &retrieval, &random, &pace).await?;
             Ok((stream.reference, registration))
         }
         .boxed()

@@ -211,6 +211,11 @@ pub(crate) enum Event {
     EndSeen {
         shard: ShardKey,
     },
+    /// A process asks for a subscription.
+    Subscribes {
+        node: NodeId,
+        shard: ShardKey,
+    },
     /// All that arrived before is past retention, and so are these shards.
     Trimmed {
         before: Timestamp,
@@ -308,6 +313,7 @@ impl Display for Event {
                 }
                 Ok(())
             }
+            Self::Subscribes { node, shard } => write!(f, "{node} subscribe to {shard}"),
             Self::EndSeen { shard } => write!(f, "     end of {shard} read"),
             Self::Trimmed { before, gone } => {
                 write!(f, "     TRIM all before {before}, gone:")?;

@@ -292,6 +292,7 @@ impl History {
                 facts.closed |= !shard.is_open();
                 facts.shown = true;
             }
+            Event::Subscribes { .. } => {}
             Event::EndSeen { shard } => self.shards.entry(shard.clone()).or_default().closed = true,
             Event::WorkerPut { node, row } => {
                 self.node(*node, |n, _| {

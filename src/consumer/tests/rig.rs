@@ -29,7 +29,7 @@ use crate::{
     random::Randomness,
     retrieval::{
         ByteBudget, Unpacking,
-        fan_out::{self, Registration},
+        fan_out::{self, Registration, RegistrationPace},
         polling,
     },
     stream::{
@@ -412,7 +412,13 @@ impl Setup {
         let log = ProcessorLog::default();
         let shop = || {
             let arn = kinesis.describe_stream_summary(&stream).expect("it was made").description.arn;
-            Registration::by_name(Arc::<Flaky>::clone(&client), arn, "shop".parse().expect("valid"), Randomness::seeded(12))
+            Registration::by_name(
+                Arc::<Flaky>::clone(&client),
+                arn,
+                "shop".parse().expect("valid"),
+                Randomness::seeded(12),
+                RegistrationPace::default(),
+            )
         };
         let context = StreamContext {
             worker: "host-1".parse().expect("valid"),

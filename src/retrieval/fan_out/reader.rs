@@ -140,6 +140,7 @@ impl Reader {
                 Ok(arn) => arn,
                 Err(error) => return (None, Instant::now(), Err(error)),
             };
+            registration.turn(&shard_id).await;
             let sent = Instant::now();
             let outcome = client.subscribe_to_shard(&arn, &shard_id, position).await;
             (Some(arn), sent, outcome)

@@ -202,7 +202,7 @@ pub(super) async fn the_end_of_a_shard_ends_its_subscription_and_names_the_child
     let mut subscription = subscribe(&stream, &consumer, 0, ShardPosition::TrimHorizon).await;
     read(&mut subscription, 2).await;
     stream.put_numbers(0, 2, 1).await;
-    stream.control().split_shard(&stream.name, &shard(0), 1 << 127).await.expect("split");
+    patiently(|| async { stream.control().split_shard(&stream.name, &shard(0), 1 << 127).await }).await.expect("split");
     let mut records = Vec::new();
     let end = loop {
         let mut event = next(&mut subscription).await.expect("the end is said before it comes");

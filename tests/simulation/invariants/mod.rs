@@ -9,6 +9,7 @@ mod overrun;
 mod parents_first;
 mod paused;
 mod spurious_loss;
+mod subscription_rate;
 
 pub(crate) mod liveness;
 
@@ -34,5 +35,6 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(callbacks::Callbacks),
         Box::new(spurious_loss::SpuriousLoss),
         Box::new(paused::Paused::default()),
+        Box::new(subscription_rate::SubscriptionRate::default()),
     ]
 }

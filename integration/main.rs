@@ -11,8 +11,11 @@ mod bad_input;
 mod check;
 mod fleet;
 mod interop;
+mod memory;
 #[path = "../examples/peer_consumer/peer/mod.rs"]
 mod peer;
+#[path = "../benches/read/responder/mod.rs"]
+mod responder;
 #[allow(dead_code, unused_imports, reason = "the fleet benchmark uses the other half")]
 mod rig;
 
@@ -24,9 +27,13 @@ fn main() -> ExitCode {
     if let Some(code) = rig::run_as_worker() {
         return code;
     }
+    if let Some(code) = memory::run() {
+        return code;
+    }
     let mut trials = vec![trial("fleet_dynamodb", fleet::dynamodb), trial("fleet_sqlite", fleet::sqlite)];
     trials.extend(bad_input::trials());
     trials.extend(check::trials());
+    trials.extend(memory::trials());
     trials.extend(interop::trials_if_asked());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -89,7 +89,7 @@ mod tests {
             .collect();
         let bytes: u64 = page.iter().map(|r| r.size_bytes() as u64).sum();
         let budget = ByteBudget::new(64 * 1024 * 1024);
-        let mut reservation = budget.shard().reserve(bytes).now_or_never().expect("there is room");
+        let mut reservation = budget.shard().reserve(bytes, bytes).now_or_never().expect("there is room");
         reservation.resize(bytes + 20 * RECORD_OVERHEAD_BYTES);
         let mut open = OpenPage::new(page, 0, reservation);
         let deaggregator = Deaggregator::new(Some(Policy::default()), None);

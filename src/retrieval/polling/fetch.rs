@@ -114,7 +114,8 @@ impl Fetcher {
         }
         let Some(iterator) = &self.iterator else { return Turn::Again };
         let waiting = self.reader.gauge.waiting_for_memory();
-        let reservation = self.reader.budget.reserve(self.pacer.wanted_bytes()).await;
+        let wanted = self.pacer.wanted_bytes(self.reader.budget.even_part());
+        let reservation = self.reader.budget.reserve(wanted, self.pacer.least_bytes()).await;
         drop(waiting);
         let limit = self.pacer.limit(reservation.bytes());
         let sent = Instant::now();

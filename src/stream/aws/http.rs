@@ -23,6 +23,9 @@ use hyper_util::{
 /// What a subscription may have sent and we have not read. A shard pushes 2 MiB a second, so that this is enough for an
 /// eighth of a second between a byte and its acknowledgement, which is halfway around the world.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// The read buffer of HTTP/1.1, which is what plain `http` endpoints speak: a connection has one, and another while
+/// something is left of the last. The default is 408 KiB.
+const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 /// A ping goes out after so long a time without a frame.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A ping that is not answered in this time ends the connection.
@@ -77,6 +80,7 @@ fn builder(streams_per_connection: usize) -> Builder {
         .pool_timer(TokioTimer::new())
         .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
         .http2_initial_connection_window_size(connection_window)
+        .http1_max_buf_size(HTTP1_BUFFER_BYTES)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT);
     builder

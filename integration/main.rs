@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test --test integration                    # everything but what needs a network
 //! cargo test --test integration fleet              # by name
+//! SHARDS=1000 cargo test --test integration memory # what a process takes at most, with as many shards; 200 if not said
 //! KEEP=1 cargo test --test integration fleet       # leaves events and logs in the temporary directory
 //! INTEROP=1 cargo test --test integration interop  # installs other clients from their registries into temporary directories
 //! ```

@@ -62,7 +62,7 @@ struct Inner {
 struct State {
     used: u64,
     waiting: VecDeque<Waiter>,
-    /// When somebody got what was waited for, or the first began to wait.
+    /// When somebody got more than the little that is always there.
     moved: Instant,
 }
 
@@ -179,38 +179,30 @@ impl ByteBudget {
             let mut passes = false;
             let mut at = 0;
             while let Some(waiter) = state.waiting.get(at) {
-                // Most wait for a page, behind others.
-                if passes && matches!(waiter.wanted, Wanted::Page { .. }) {
-                    at += 1;
+                if waiter.granted.is_closed() {
+                    state.waiting.remove(at);
                     continue;
                 }
-                let grant = if waiter.granted.is_closed() {
-                    None
-                } else {
-                    let grant = self.grant(state, waiter.shard.held.load(Ordering::Relaxed), waiter.wanted, passes);
-                    if grant.is_none() {
-                        passes |= waiter.takes_turns();
-                        at += 1;
-                        continue;
-                    }
-                    grant
+                let held = waiter.shard.held.load(Ordering::Relaxed);
+                let Some(bytes) = self.grant(state, held, waiter.wanted, passes) else {
+                    passes |= held == 0;
+                    at += 1;
+                    continue;
                 };
                 let waiter = state.waiting.remove(at).expect("it was there");
-                if let Some(bytes) = grant {
-                    state.moved = Instant::now();
-                    let reservation = waiter.shard.take(state, bytes);
-                    // Dropping a reservation takes the lock, so those that nobody waits for any more are dropped later.
-                    undeliverable.extend(waiter.granted.send(reservation).err());
-                }
+                state.moved = Instant::now();
+                let reservation = waiter.shard.take(state, bytes);
+                // Dropping a reservation takes the lock, so those that nobody waits for any more are dropped later.
+                undeliverable.extend(waiter.granted.send(reservation).err());
             }
         });
     }
 }
 
 impl Waiter {
-    /// Whether it waits for its turn to go beyond the budget.
+    /// Whether it waits for its turn, in which nobody passes it.
     fn takes_turns(&self) -> bool {
-        self.shard.held.load(Ordering::Relaxed) == 0
+        !self.granted.is_closed() && self.shard.held.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -318,21 +310,22 @@ impl ShardBudget {
         let budget = &part.budget;
         budget.with(|state| {
             let held = part.held.load(Ordering::Relaxed);
-            state.waiting.retain(|w| !w.granted.is_closed());
             let passes = state.waiting.iter().any(Waiter::takes_turns);
             if let Some(bytes) = budget.grant(state, held, wanted, passes) {
+                state.moved = Instant::now();
                 return Ok(part.take(state, bytes));
             }
             let wants_little = matches!(wanted, Wanted::Page { bytes, .. } if bytes <= MOST_LITTLE);
-            let stalled = !state.waiting.is_empty() && state.moved.elapsed() >= STALLED;
+            let stalled = state.moved.elapsed() >= STALLED;
             if held == 0
                 && (wants_little || stalled)
                 && let Some(bytes) = budget.little(wanted)
             {
                 return Ok(part.take(state, bytes));
             }
-            if state.waiting.is_empty() {
-                state.moved = Instant::now();
+            // Those that gave up are forgotten when the queue would grow, which is seldom.
+            if state.waiting.len() == state.waiting.capacity() {
+                state.waiting.retain(|waiter| !waiter.granted.is_closed());
             }
             let (granted, answer) = oneshot::channel();
             state.waiting.push_back(Waiter { shard: Arc::clone(part), wanted, granted });

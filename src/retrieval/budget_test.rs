@@ -73,7 +73,7 @@ async fn little_is_there_for_every_shard_when_nothing_moves() {
     let mut turn = Box::pin(large.reserve(2 * MIB, MIB));
     assert!(tokio::time::timeout(Duration::from_secs(60), &mut turn).await.is_err());
     blocked.truncate(180);
-    blocked.remove(0);
+    blocked.drain(..2);
     assert!(turn.await.bytes() >= MIB);
 }
 
@@ -91,7 +91,10 @@ async fn a_shard_that_empties_while_it_waits_gets_little_when_nothing_moves() {
     assert!(little.bytes() <= MOST_LITTLE);
 }
 
-/// What the shards of one run got within a minute.
+/// How long a run takes.
+const RUN: Duration = Duration::from_secs(20);
+
+/// What the shards of a run got.
 struct Run {
     grants: Vec<Vec<u64>>,
     most: u64,
@@ -108,9 +111,11 @@ fn run(capacity: u64, healthy: usize, blocked: usize, wanted: u64, work: Duratio
             let (shard, random) = (budget.shard(), random.clone());
             tasks.spawn(async move {
                 let mut grants = Vec::new();
-                let until = Instant::now() + Duration::from_secs(60);
+                let until = Instant::now() + RUN;
                 tokio::time::sleep(Duration::from_millis(random.in_range(0..200))).await;
-                while let Ok(grant) = tokio::time::timeout_at(until, shard.reserve(wanted, 2 * KIB)).await {
+                while Instant::now() < until
+                    && let Ok(grant) = tokio::time::timeout_at(until, shard.reserve(wanted, 2 * KIB)).await
+                {
                     grants.push(grant.bytes());
                     if n >= healthy {
                         tokio::time::sleep_until(until).await;
@@ -125,7 +130,7 @@ fn run(capacity: u64, healthy: usize, blocked: usize, wanted: u64, work: Duratio
             });
         }
         let (mut grants, mut most) = (vec![Vec::new(); healthy + blocked], 0);
-        let mut look = tokio::time::interval(Duration::from_millis(5));
+        let mut look = tokio::time::interval(Duration::from_millis(20));
         loop {
             tokio::select! {
                 biased;
@@ -159,7 +164,7 @@ fn neighbours_of_blocked_shards_go_on() {
         let Run { grants, most } = run(64 * MIB, 100, blocked, 2 * MIB, Duration::from_millis(40));
         assert!(most <= 64 * MIB * 6 / 5 + 1000 * LEAST_LITTLE, "{blocked} blocked: {most}");
         let fewest = grants.iter().map(Vec::len).min().expect("some");
-        assert!(fewest >= 60, "{blocked} blocked: {fewest} calls in a minute");
+        assert!(fewest >= 20, "{blocked} blocked: {fewest} calls in {RUN:?}");
     }
 }
 
@@ -179,13 +184,29 @@ fn shards_at_the_tip_do_not_wait_for_those_that_are_behind() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Page { shard: usize, wanted: u64, least: u64 },
-    Event { shard: usize, bytes: u64 },
+    Page {
+        shard: usize,
+        wanted: u64,
+        least: u64,
+    },
+    Event {
+        shard: usize,
+        bytes: u64,
+    },
     /// What came is smaller than what was set aside.
-    Shrink { which: usize, to: f64 },
-    Release { which: usize },
-    GiveUp { which: usize },
-    Pass { millis: u64 },
+    Shrink {
+        which: usize,
+        to: f64,
+    },
+    Release {
+        which: usize,
+    },
+    GiveUp {
+        which: usize,
+    },
+    Pass {
+        millis: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -76,7 +76,6 @@ impl HttpClients {
         // The protocol's limit is 2^31 - 1.
         let of_connection = window.saturating_mul(streams).min(i32::MAX.unsigned_abs());
         let mut builder = self.builder.clone();
-        if std::env::var_os("HACK_H2").is_some() { builder.http2_only(true); }
         builder.http2_initial_stream_window_size(window).http2_initial_connection_window_size(of_connection);
         SubscriptionHttp(builder.build(self.connector.clone()))
     }

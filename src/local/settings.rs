@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     kinesis::{LocalKinesis, ServiceResult},
-    model::{AccountLimits, MonitoringChange, ResourceArn, ShardLevelMetric, StreamMode, TagsPage},
+    model::{AccountLimits, Model, MonitoringChange, ResourceArn, ShardLevelMetric, StreamMode, TagsPage},
 };
 use crate::stream::StreamReference;
 
@@ -145,8 +145,8 @@ impl LocalKinesis {
     /// `DescribeLimits`.
     ///
     /// # Errors
-    /// `InternalFailure` when a change that was due cannot be kept.
+    /// `LimitExceeded` above one call a second.
     pub fn describe_limits(&self) -> ServiceResult<AccountLimits> {
-        self.read(|model, now| Ok(model.describe_limits(now)))
+        self.read(Model::describe_limits)
     }
 }

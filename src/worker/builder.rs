@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::WorkerHandle;
+use super::{WorkerHandle, handle::rate_limit};
 use crate::{
     clock::{SharedClock, SystemClock},
     consumer,
@@ -72,6 +72,9 @@ pub struct Config {
     /// 1 MiB. Shards with nothing buffered take turns within a fifth on top, when the others use it up. More helps where
     /// very many shards are behind; what else a process takes is in `docs/configuration.md`.
     pub max_buffered_bytes: u64,
+    /// Records per second that the worker hands to its processors at the most, over all its shards; none by default.
+    /// [`WorkerHandle::set_rate_limit`] changes it while the worker runs, and says how it is kept.
+    pub records_per_second: Option<u32>,
     /// How often the fleet lists all shards of a stream besides what the ends of shards tell; default 5 minutes.
     pub shard_sync_interval: Duration,
 }
@@ -88,6 +91,7 @@ impl Default for Config {
             fan_out: fan_out::Config::default(),
             deaggregation: Some(kpl::Policy::default()),
             max_buffered_bytes: 64 * 1024 * 1024,
+            records_per_second: None,
             shard_sync_interval: Duration::from_secs(300),
         }
     }
@@ -109,6 +113,7 @@ impl Config {
                 format!("max_buffered_bytes is {}: set it to at least 1 MiB (1048576)", self.max_buffered_bytes),
             ));
         }
+        rate_limit("records_per_second", self.records_per_second)?;
         // ListShards is not for polling.
         check_span("shard_sync_interval", self.shard_sync_interval, Duration::from_secs(60)..=DAY)?;
         if self.consumer.drain_timeout > self.lease.drain_timeout {
@@ -437,6 +442,8 @@ impl WorkerBuilder {
             Some(id) => WorkerId::new(id)?,
             None => default_worker_id(&random),
         };
+        let handle = WorkerHandle::new(worker_id);
+        handle.shared.deliveries.set_rate(rate_limit("records_per_second", self.config.records_per_second)?);
         Ok(Worker {
             application: self.application,
             streams,
@@ -449,7 +456,7 @@ impl WorkerBuilder {
             random,
             spawner: self.spawner,
             stop_on_signals: self.stop_on_signals,
-            handle: WorkerHandle::new(worker_id),
+            handle,
         })
     }
 }

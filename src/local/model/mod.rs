@@ -19,6 +19,7 @@ mod list_shards;
 mod monitoring;
 mod policy;
 mod put;
+mod rates;
 mod reshard;
 mod retention;
 pub mod routing;
@@ -43,12 +44,14 @@ pub use config::{Config, Delays, FanOut, Limits, Quirks};
 pub use consumers::{ConsumerReference, ConsumersPage, ListStreamConsumers, StreamConsumer};
 pub use error::{ServiceError, ServiceErrorCode};
 pub use monitoring::{MonitoringChange, ShardLevelMetric};
+pub use rates::{CallRates, RateScope, RatedCall};
 pub use settings::AccountLimits;
 pub use subscription::{SubscriptionId, SubscriptionStep};
 pub use tags::{ResourceArn, TagsPage};
 
 use self::{
     change::{Change, Journal},
+    rates::Calls,
     stream::{Context, Stream, stream_not_found},
     subscription::Subscription,
 };
@@ -68,6 +71,8 @@ pub struct Model {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     next_subscription: u64,
     woken: BTreeSet<SubscriptionId>,
+    /// What the rates of the account have left.
+    calls: Calls,
 }
 
 impl Model {
@@ -82,6 +87,7 @@ impl Model {
             subscriptions: BTreeMap::new(),
             next_subscription: 0,
             woken: BTreeSet::new(),
+            calls: Calls::default(),
         }
     }
 

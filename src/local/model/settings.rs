@@ -1,12 +1,10 @@
 //! UpdateStreamMode, UpdateMaxRecordSize and DescribeLimits.
 
-use super::{Model, ServiceError, StreamMode, encryption::count};
+use super::{Model, RatedCall, ServiceError, ServiceErrorCode, StreamMode, encryption::count};
 use crate::{limits, stream::StreamReference, types::Timestamp};
 
-/// On-demand streams of an account, unless it asks for more.
-const ON_DEMAND_STREAMS: u32 = 50;
-/// Open shards of an account where the limit is lifted.
-const MANY_SHARDS: u32 = 1_000_000;
+/// Open shards or streams of an account where the limit is lifted.
+const MANY: u32 = 1_000_000;
 
 /// What `DescribeLimits` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +24,17 @@ impl Model {
     /// `UpdateStreamMode`. The shards stay as they are.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded` at the third call of a day, `InvalidArgument` when the
+    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded` at the third call of a day or beyond the on-demand streams of the account, `InvalidArgument` when the
     /// stream has the mode already.
     pub fn update_stream_mode(&mut self, now: Timestamp, stream: &StreamReference, mode: StreamMode) -> Result<(), ServiceError> {
+        let places = if mode == StreamMode::OnDemand { self.check_on_demand_streams() } else { Ok(()) };
         self.on(now, stream, |stream, cx| {
             stream.require_active(cx)?;
             if stream.facts.mode == mode {
                 let message = format!("Stream {} is in the capacity mode {} already.", stream.facts.name, mode.as_str());
                 return Err(ServiceError::invalid(message));
             }
+            places?;
             count("UpdateStreamMode", &mut stream.facts.mode_updates, now, cx.config.limits.update_stream_mode_calls_per_day)?;
             stream.facts.mode = mode;
             stream.changed(cx);
@@ -57,15 +57,39 @@ impl Model {
     }
 
     /// `DescribeLimits`.
-    pub fn describe_limits(&mut self, now: Timestamp) -> AccountLimits {
+    ///
+    /// # Errors
+    /// `LimitExceeded` above one call a second.
+    pub fn describe_limits(&mut self, now: Timestamp) -> Result<AccountLimits, ServiceError> {
+        self.count(now, RatedCall::DescribeLimits, None)?;
         self.settle_all(now);
-        let on_demand = self.streams.values().filter(|stream| stream.facts.mode == StreamMode::OnDemand).count();
-        AccountLimits {
-            shard_limit: self.config.limits.shards_per_account.unwrap_or(MANY_SHARDS),
+        Ok(AccountLimits {
+            shard_limit: self.config.limits.shards_per_account.unwrap_or(MANY),
             open_shard_count: self.open_shards(),
-            on_demand_stream_count: u32::try_from(on_demand).unwrap_or(u32::MAX),
-            on_demand_stream_count_limit: ON_DEMAND_STREAMS,
+            on_demand_stream_count: self.on_demand_streams(),
+            on_demand_stream_count_limit: self.config.limits.on_demand_streams.unwrap_or(MANY),
+        })
+    }
+
+    fn on_demand_streams(&self) -> u32 {
+        let count = self.streams.values().filter(|stream| stream.facts.mode == StreamMode::OnDemand).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Refuses one more on-demand stream than the account may have.
+    pub(super) fn check_on_demand_streams(&self) -> Result<(), ServiceError> {
+        let (most, has) = (self.config.limits.on_demand_streams, self.on_demand_streams());
+        if most.is_none_or(|most| has < most) {
+            return Ok(());
         }
+        let message = format!(
+            "This request would exceed the on-demand stream limit for the account {} in {}. Current on-demand stream count for the \
+             account: {has}. Limit: {}.",
+            self.config.account_id,
+            self.config.region,
+            most.unwrap_or(has)
+        );
+        Err(ServiceError::new(ServiceErrorCode::LimitExceeded, message))
     }
 }
 

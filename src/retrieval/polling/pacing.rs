@@ -8,6 +8,8 @@
 //! - *Throttled*, because another application polls the same shard: less at once, and back to about the rate that was too
 //!   much in half a minute, quickly at first and slowly there, then ever faster, should the other be gone. This is the
 //!   curve of CUBIC (RFC 9438), which stays near the limit and seldom meets it.
+//! - *An answer that did not come through*, as on a network that is slow or breaks: half as many records at once, and a quarter
+//!   more after each answer.
 //!
 //! Times between calls count from the moment an answer came, less the shortest time that any call took: the service
 //! counted the call after it was sent and before it was answered, so that by its own clock the rest is not shorter.
@@ -90,6 +92,8 @@ pub(super) struct Pacer {
     record_bytes: Option<f64>,
     /// For the next call, once there was an answer.
     wanted: Option<u64>,
+    /// Records that an answer may have to come through: fewer than `max_records` after one that did not.
+    most_records: u32,
 }
 
 impl Pacer {
@@ -107,6 +111,7 @@ impl Pacer {
             shortest_call: None,
             record_bytes: None,
             wanted: None,
+            most_records: u32::MAX,
         }
     }
 
@@ -142,7 +147,7 @@ impl Pacer {
             None if bytes >= ANSWER_BYTES => (SUSPECTED_RECORD_BYTES / FIRST_RECORD_BYTES) as u32,
             None => (bytes / self.suspected()) as u32,
         };
-        records.clamp(1, self.max_records)
+        records.clamp(1, self.max_records.min(self.most_records))
     }
 
     /// After an answer. `random` is from 0 to 1.
@@ -171,6 +176,8 @@ impl Pacer {
             // Larger records are believed at once, smaller ones by and by: too small a guess costs memory.
             self.record_bytes = Some(self.record_bytes.map_or(average, |before| average.max(0.8 * before + 0.2 * average)));
         }
+        // By a quarter: where only so many come through, not every other call is to fail.
+        self.most_records = self.most_records.saturating_add(self.most_records / 4).saturating_add(1);
         let most = (self.bytes_per_second as u64).min(limits::READ_BYTES_PER_SECOND);
         self.wanted = Some(if behind { most } else { (2 * page.bytes).max(LEAST_BYTES).min(most) });
     }
@@ -203,6 +210,13 @@ impl Pacer {
                 self.throttle = None;
             }
         }
+    }
+
+    /// After a call for `limit` records whose answer did not come through: asks for half as many, down to one. Whatever stands
+    /// in the way of large answers, the same one asked for again and again would never come.
+    pub(super) fn lost(&mut self, limit: u32) {
+        self.most_records = (limit / 2).max(1);
+        self.wanted = self.wanted.map(|wanted| (wanted / 2).max(LEAST_BYTES));
     }
 
     /// After a call that failed otherwise: not again before `delay` has passed.

@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_batch_in_parts_is_the_batch_in_order_and_keeps_its_memory_to_the_end() {
         let budget = ByteBudget::new(1024 * 1024);
-        let reservation = budget.shard().reserve(1000).now_or_never().expect("there is room");
+        let reservation = budget.shard().reserve(1000, 1).now_or_never().expect("there is room");
         let records: Vec<Record> = (1..=10).map(|n| record(n, "x")).collect();
         let mut left = Batch::new(records.clone(), 7, reservation);
         let (mut processed, mut sizes) = (Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ mod tests {
         let one = records[0].size_bytes() as u64;
         assert_eq!(sizes, [(4, 4 * one), (4, 4 * one), (2, 2 * one)]);
         assert_eq!(budget.used(), 0);
-        let reservation = budget.shard().reserve(1000).now_or_never().expect("there is room");
+        let reservation = budget.shard().reserve(1000, 1).now_or_never().expect("there is room");
         assert!(Batch::new(Vec::new(), 0, reservation).is_none());
     }
 }

@@ -4,11 +4,17 @@
 //! much as is still free. One busy shard gets half of the budget, `n` equally busy ones get `1/(n+1)` each, and
 //! nothing has to be configured or counted.
 //!
-//! What a shard gets that holds nothing when the others have used the budget up depends on how it is read:
-//! - *Polled*, it always gets a small reservation. What is fetched for it may exceed that by one record at the least.
-//! - *Subscribed*, it cannot choose how much comes: an event is of whatever size, and on its way before it is known. Such a
-//!   shard sets aside what it expects before it asks for an event, and those that hold nothing take turns within a fifth
-//!   of the budget on top.
+//! Where that is too little to be worth a call, because there are very many shards or because others hold on to what they
+//! have, shards that hold nothing take turns:
+//!
+//! ```text
+//! up to the budget             as much as is free, if that is worth a call
+//! up to 15 % beyond it         turns, first come, first served: a page of a useful size, or an event
+//! up to 5 % beyond that        little for each polled shard that wants little, or when no turn comes round any more
+//! ```
+//! A page is made to fit what is granted, but has one record at least: a shard whose records are larger than the little
+//! waits for its turn, and so does one that does not know how large they are. An event cannot be chosen: it is on its way
+//! before its size is known. A shard sets aside what it expects of either, and corrects that when it is there.
 
 use std::{
     collections::VecDeque,
@@ -16,16 +22,28 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until},
+};
 
-/// What a polled shard with nothing buffered gets at the least.
-const MIN_GRANT: u64 = 64 * 1024;
-/// Below this it is not worth a call to fetch ahead.
-const WORTHWHILE: u64 = 256 * 1024;
-/// The part of the budget that the events of shards with nothing buffered may take up beyond it.
-const OVERDRAFT: u64 = 5;
+/// Most of what a polled shard gets that holds nothing when it is not its turn, and what a shard may want and get at once.
+const MOST_LITTLE: u64 = 64 * 1024;
+/// The least of it, however many shards there are.
+const LEAST_LITTLE: u64 = 4 * 1024;
+/// A page of this size is worth its call: what it costs to make one is a seventh of what it costs to read it.
+const WORTHWHILE: u64 = 512 * 1024;
+/// The size of a page beyond the budget.
+const TURN: u64 = 1024 * 1024;
+/// When no turn came round for so long, the shards that hold the budget are not processed.
+const STALLED: Duration = Duration::from_millis(200);
+/// Nobody waits longer for a turn, if little helps.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// When those look again whom little does not help, or not yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The budget of a worker. Clones share it.
 #[derive(Debug, Clone)]
@@ -34,20 +52,23 @@ pub(crate) struct ByteBudget(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     capacity: u64,
+    shards: AtomicU64,
     state: Mutex<State>,
     /// More is held now than the budget has.
     overdrawn: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     used: u64,
     waiting: VecDeque<Waiter>,
+    /// When somebody got more than the little that is always there.
+    moved: Instant,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    shard: Arc<AtomicU64>,
+    shard: Arc<Part>,
     wanted: Wanted,
     granted: oneshot::Sender<Reservation>,
 }
@@ -55,35 +76,40 @@ struct Waiter {
 /// What bytes are wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
-    /// A page, which is made to fit into what is granted.
-    Page(u64),
+    /// A page, which is made to fit into what is granted, but takes up `least` at the least.
+    Page { bytes: u64, least: u64 },
     /// An event, expected to be of this size.
     Event(u64),
 }
 
 /// A shard's part in the budget.
 #[derive(Debug, Clone)]
-pub(crate) struct ShardBudget {
+pub(crate) struct ShardBudget(Arc<Part>);
+
+#[derive(Debug)]
+struct Part {
     budget: ByteBudget,
     /// Bytes this shard holds. Changed under the budget's lock only.
-    held: Arc<AtomicU64>,
+    held: AtomicU64,
 }
 
 /// Bytes set aside; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    shard: ShardBudget,
+    shard: Arc<Part>,
     bytes: u64,
 }
 
 impl ByteBudget {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self(Arc::new(Inner { capacity, state: Mutex::default(), overdrawn: Notify::new() }))
+        let state = State { used: 0, waiting: VecDeque::new(), moved: Instant::now() };
+        Self(Arc::new(Inner { capacity, shards: AtomicU64::new(0), state: Mutex::new(state), overdrawn: Notify::new() }))
     }
 
     /// The part of one more shard.
     pub(crate) fn shard(&self) -> ShardBudget {
-        ShardBudget { budget: self.clone(), held: Arc::default() }
+        self.0.shards.fetch_add(1, Ordering::Relaxed);
+        ShardBudget(Arc::new(Part { budget: self.clone(), held: AtomicU64::new(0) }))
     }
 
     /// Bytes set aside by all shards.
@@ -96,46 +122,76 @@ impl ByteBudget {
         f(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a shard that holds `held` gets now of the bytes it wants; `None` when it has to wait. `passes` says whether it
+    /// What a shard that holds `held` gets now of what it wants; `None` when it has to wait. `passes` says whether it
     /// would pass others that wait for their turn.
-    fn grant(&self, used: u64, held: u64, wanted: Wanted, passes: bool) -> Option<u64> {
+    fn grant(&self, state: &State, held: u64, wanted: Wanted, passes: bool) -> Option<u64> {
         let capacity = self.0.capacity;
-        let room = capacity.saturating_sub(used).saturating_sub(held);
-        let (Wanted::Page(bytes) | Wanted::Event(bytes)) = wanted;
-        if room >= bytes.min(WORTHWHILE) {
-            return Some(bytes.min(room));
-        }
-        if held > 0 {
-            return None;
-        }
-        match wanted {
-            Wanted::Page(bytes) => Some(bytes.min(room.max(MIN_GRANT))),
-            Wanted::Event(bytes) => {
-                let bytes = bytes.min(capacity);
-                (used == 0 || (!passes && used + bytes <= capacity + capacity / OVERDRAFT)).then_some(bytes)
+        let room = capacity.saturating_sub(state.used).saturating_sub(held);
+        let turns_end = capacity + capacity * 3 / 20;
+        let turn = match wanted {
+            Wanted::Page { bytes, least } => {
+                // What comes back is kept together for who waits for a turn, or it would go as it comes, bit by bit.
+                if passes {
+                    return None;
+                }
+                let least = least.min(capacity);
+                if room >= bytes.min(self.worthwhile()).max(least) {
+                    return Some(bytes.min(room));
+                }
+                bytes.min(TURN.min(capacity / 16)).max(least)
             }
+            Wanted::Event(bytes) => {
+                if room >= bytes.min(self.worthwhile()) {
+                    return Some(bytes.min(room));
+                }
+                bytes.min(capacity)
+            }
+        };
+        (held == 0 && !passes && (state.used == 0 || state.used + turn <= turns_end)).then_some(turn)
+    }
+
+    /// What a polled shard that holds nothing gets when it is not its turn.
+    fn little(&self, wanted: Wanted) -> Option<u64> {
+        let little = (self.0.capacity / 20 / self.shards()).clamp(LEAST_LITTLE, MOST_LITTLE);
+        match wanted {
+            Wanted::Page { bytes, least } if least <= little => Some(bytes.min(little)),
+            Wanted::Page { .. } | Wanted::Event(_) => None,
         }
     }
 
-    fn release(&self, shard: &AtomicU64, bytes: u64) {
+    /// Shards that read within it, at least one.
+    fn shards(&self) -> u64 {
+        self.0.shards.load(Ordering::Relaxed).max(1)
+    }
+
+    fn worthwhile(&self) -> u64 {
+        WORTHWHILE.min(self.0.capacity / 8)
+    }
+
+    fn release(&self, shard: &Part, bytes: u64) {
         if bytes == 0 {
             return;
         }
         let mut undeliverable = Vec::new();
         self.with(|state| {
             state.used -= bytes;
-            shard.fetch_sub(bytes, Ordering::Relaxed);
-            let waiting = std::mem::take(&mut state.waiting);
-            // Events that wait for their turn do not pass each other, or small ones would keep large ones waiting.
+            shard.held.fetch_sub(bytes, Ordering::Relaxed);
             let mut passes = false;
-            for waiter in waiting {
-                let Some(bytes) = self.grant(state.used, waiter.shard.load(Ordering::Relaxed), waiter.wanted, passes) else {
-                    passes |= waiter.takes_turns() && !waiter.granted.is_closed();
-                    state.waiting.push_back(waiter);
+            let mut at = 0;
+            while let Some(waiter) = state.waiting.get(at) {
+                if waiter.granted.is_closed() {
+                    state.waiting.remove(at);
+                    continue;
+                }
+                let held = waiter.shard.held.load(Ordering::Relaxed);
+                let Some(bytes) = self.grant(state, held, waiter.wanted, passes) else {
+                    passes |= held == 0;
+                    at += 1;
                     continue;
                 };
-                let shard = ShardBudget { budget: self.clone(), held: waiter.shard };
-                let reservation = shard.take(state, bytes);
+                let waiter = state.waiting.remove(at).expect("it was there");
+                state.moved = Instant::now();
+                let reservation = waiter.shard.take(state, bytes);
                 // Dropping a reservation takes the lock, so those that nobody waits for any more are dropped later.
                 undeliverable.extend(waiter.granted.send(reservation).err());
             }
@@ -144,68 +200,16 @@ impl ByteBudget {
 }
 
 impl Waiter {
-    /// Whether it waits for its turn to go beyond the budget.
+    /// Whether it waits for its turn, in which nobody passes it.
     fn takes_turns(&self) -> bool {
-        matches!(self.wanted, Wanted::Event(_)) && self.shard.load(Ordering::Relaxed) == 0
+        !self.granted.is_closed() && self.shard.held.load(Ordering::Relaxed) == 0
     }
 }
 
-impl ShardBudget {
-    /// Waits until this shard may hold more: all of `wanted` bytes, or as much as its share of the budget allows.
-    ///
-    /// # Cancel safety
-    /// Safe; the place in the queue is given up.
-    pub(crate) async fn reserve(&self, wanted: u64) -> Reservation {
-        self.wait_for(Wanted::Page(wanted)).await
-    }
-
-    /// Waits until this shard may ask for an event that is expected to have so many bytes.
-    ///
-    /// # Cancel safety
-    /// Safe; the place in the queue is given up.
-    pub(crate) async fn reserve_event(&self, expected: u64) -> Reservation {
-        self.wait_for(Wanted::Event(expected)).await
-    }
-
-    /// Waits until the shards hold more than the budget has.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub(crate) async fn overdrawn(&self) {
-        loop {
-            let notified = self.budget.0.overdrawn.notified();
-            tokio::pin!(notified);
-            notified.as_mut().enable();
-            if self.budget.with(|state| state.used > self.budget.0.capacity) {
-                return;
-            }
-            notified.await;
-        }
-    }
-
-    async fn wait_for(&self, wanted: Wanted) -> Reservation {
-        let answer = self.budget.with(|state| {
-            let held = self.held.load(Ordering::Relaxed);
-            state.waiting.retain(|w| !w.granted.is_closed());
-            let passes = state.waiting.iter().any(Waiter::takes_turns);
-            match self.budget.grant(state.used, held, wanted, passes) {
-                Some(bytes) => Ok(self.take(state, bytes)),
-                None => {
-                    let (granted, answer) = oneshot::channel();
-                    state.waiting.push_back(Waiter { shard: Arc::clone(&self.held), wanted, granted });
-                    Err(answer)
-                }
-            }
-        });
-        match answer {
-            Ok(reservation) => reservation,
-            Err(answer) => answer.await.expect("a waiter leaves the queue only with a reservation"),
-        }
-    }
-
-    fn take(&self, state: &mut State, bytes: u64) -> Reservation {
+impl Part {
+    fn take(self: &Arc<Self>, state: &mut State, bytes: u64) -> Reservation {
         self.add(state, bytes);
-        Reservation { shard: self.clone(), bytes }
+        Reservation { shard: Arc::clone(self), bytes }
     }
 
     fn add(&self, state: &mut State, bytes: u64) {
@@ -219,6 +223,117 @@ impl ShardBudget {
     }
 }
 
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.budget.0.shards.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ShardBudget {
+    /// Waits until this shard may hold more: all of `wanted` bytes, or as much as its share of the budget allows, but
+    /// not less than `least`, which is what a page of one record takes up.
+    ///
+    /// # Cancel safety
+    /// Safe; the place in the queue is given up.
+    pub(crate) async fn reserve(&self, wanted: u64, least: u64) -> Reservation {
+        let Self(part) = self;
+        let wanted = Wanted::Page { bytes: wanted.max(least), least };
+        let mut answer = match self.ask(wanted) {
+            Ok(reservation) => return reservation,
+            Err(answer) => answer,
+        };
+        let patience = Instant::now() + PATIENCE;
+        let mut look_at = Instant::now() + STALLED;
+        loop {
+            tokio::select! {
+                biased;
+                reservation = &mut answer => return reservation.expect("a waiter leaves the queue only with a reservation"),
+                () = sleep_until(look_at) => {}
+            }
+            let look = part.budget.with(|state| {
+                if let Ok(reservation) = answer.try_recv() {
+                    return Ok(reservation);
+                }
+                let (now, due) = (Instant::now(), patience.min(state.moved + STALLED));
+                if part.held.load(Ordering::Relaxed) > 0 {
+                    return Err(now + LOOK_AGAIN);
+                }
+                if now < due {
+                    return Err(due);
+                }
+                part.budget.little(wanted).map(|bytes| part.take(state, bytes)).ok_or(now + LOOK_AGAIN)
+            });
+            match look {
+                Ok(reservation) => return reservation,
+                Err(again) => look_at = again,
+            }
+        }
+    }
+
+    /// Waits until this shard may ask for an event that is expected to have so many bytes.
+    ///
+    /// # Cancel safety
+    /// Safe; the place in the queue is given up.
+    pub(crate) async fn reserve_event(&self, expected: u64) -> Reservation {
+        match self.ask(Wanted::Event(expected)) {
+            Ok(reservation) => reservation,
+            Err(answer) => answer.await.expect("a waiter leaves the queue only with a reservation"),
+        }
+    }
+
+    /// An even part of the budget.
+    pub(crate) fn even_part(&self) -> u64 {
+        let Self(part) = self;
+        part.budget.0.capacity / part.budget.shards()
+    }
+
+    /// Waits until the shards hold more than the budget has.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn overdrawn(&self) {
+        let budget = &self.0.budget;
+        loop {
+            let notified = budget.0.overdrawn.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if budget.with(|state| state.used > budget.0.capacity) {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// What there is now, or a place in the queue.
+    fn ask(&self, wanted: Wanted) -> Result<Reservation, oneshot::Receiver<Reservation>> {
+        let Self(part) = self;
+        let budget = &part.budget;
+        budget.with(|state| {
+            let held = part.held.load(Ordering::Relaxed);
+            let passes = state.waiting.iter().any(Waiter::takes_turns);
+            if let Some(bytes) = budget.grant(state, held, wanted, passes) {
+                state.moved = Instant::now();
+                return Ok(part.take(state, bytes));
+            }
+            let wants_little = matches!(wanted, Wanted::Page { bytes, .. } if bytes <= MOST_LITTLE);
+            let stalled = state.moved.elapsed() >= STALLED;
+            if held == 0
+                && (wants_little || stalled)
+                && let Some(bytes) = budget.little(wanted)
+            {
+                return Ok(part.take(state, bytes));
+            }
+            // Those that gave up are forgotten when the queue would grow, which is seldom.
+            if state.waiting.len() == state.waiting.capacity() {
+                state.waiting.retain(|waiter| !waiter.granted.is_closed());
+            }
+            let (granted, answer) = oneshot::channel();
+            state.waiting.push_back(Waiter { shard: Arc::clone(part), wanted, granted });
+            Err(answer)
+        })
+    }
+}
+
 impl Reservation {
     /// Bytes set aside.
     pub(crate) const fn bytes(&self) -> u64 {
@@ -229,16 +344,17 @@ impl Reservation {
     pub(crate) fn split(&mut self, bytes: u64) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Self { shard: self.shard.clone(), bytes }
+        Self { shard: Arc::clone(&self.shard), bytes }
     }
 
     /// Corrects it to what was fetched indeed.
     pub(crate) fn resize(&mut self, bytes: u64) {
+        let budget = &self.shard.budget;
         if bytes > self.bytes {
             let more = bytes - self.bytes;
-            self.shard.budget.with(|state| self.shard.add(state, more));
+            budget.with(|state| self.shard.add(state, more));
         } else if bytes < self.bytes {
-            self.shard.budget.release(&self.shard.held, self.bytes - bytes);
+            budget.release(&self.shard, self.bytes - bytes);
         }
         self.bytes = bytes;
     }
@@ -246,82 +362,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.shard.budget.release(&self.shard.held, self.bytes);
+        self.shard.budget.release(&self.shard, self.bytes);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MIB: u64 = 1024 * 1024;
-
-    #[test]
-    fn busy_shards_share_evenly_and_an_empty_one_always_gets_something() {
-        let budget = ByteBudget::new(12 * MIB);
-        let (a, b, c) = (budget.shard(), budget.shard(), budget.shard());
-        let fill = |shard: &ShardBudget| {
-            let mut held = Vec::new();
-            while let Some(r) = shard.reserve(MIB).now_or_never() {
-                held.push(r);
-            }
-            held
-        };
-        let of_a = fill(&a);
-        assert_eq!(a.held.load(Ordering::Relaxed), 6 * MIB, "one busy shard gets half");
-        let of_b = fill(&b);
-        assert!(b.held.load(Ordering::Relaxed) >= 2 * MIB);
-        drop(of_a);
-        let _again = fill(&a);
-        assert!(a.held.load(Ordering::Relaxed) >= 4 * MIB);
-        let big = c.reserve(20 * MIB).now_or_never().expect("a shard with nothing buffered never waits");
-        assert!(big.bytes() >= MIN_GRANT && big.bytes() <= 12 * MIB);
-        drop((of_b, big));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_is_served_when_bytes_come_back_and_leaves_nothing_behind() {
-        let budget = ByteBudget::new(2 * MIB);
-        let shard = budget.shard();
-        let first = shard.reserve(MIB).await;
-        let mut second = Box::pin(shard.reserve(MIB));
-        assert!(futures::poll!(&mut second).is_pending());
-        let third = Box::pin(shard.reserve(MIB));
-        drop(third);
-        drop(first);
-        let second = second.await;
-        assert_eq!(budget.used(), second.bytes());
-        let mut given_up = Box::pin(shard.reserve(2 * MIB));
-        assert!(futures::poll!(&mut given_up).is_pending());
-        drop(second);
-        drop(given_up);
-        assert_eq!(budget.used(), 0, "a grant that nobody took comes back");
-    }
-
-    proptest! {
-        #[test]
-        fn the_budget_is_kept_but_for_the_least_grants(wants in prop::collection::vec((0usize..6, 1u64..4 * MIB, any::<bool>()), 1..120)) {
-            let budget = ByteBudget::new(8 * MIB);
-            let shards: Vec<_> = (0..6).map(|_| budget.shard()).collect();
-            let mut held: Vec<(usize, Reservation)> = Vec::new();
-            for (shard, wanted, give_back) in wants {
-                if give_back && !held.is_empty() {
-                    held.remove(wanted as usize % held.len());
-                }
-                let was_empty = held.iter().all(|(s, _)| *s != shard);
-                match shards[shard].reserve(wanted).now_or_never() {
-                    Some(reservation) => held.push((shard, reservation)),
-                    None => prop_assert!(!was_empty, "nothing buffered, yet it had to wait"),
-                }
-                let sum: u64 = held.iter().map(|(_, r)| r.bytes()).sum();
-                prop_assert_eq!(budget.used(), sum);
-                prop_assert!(sum <= 8 * MIB + 6 * MIN_GRANT);
-            }
-            drop(held);
-            prop_assert_eq!(budget.used(), 0);
-        }
-    }
-}
+#[path = "budget_test.rs"]
+mod tests;

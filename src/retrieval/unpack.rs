@@ -94,7 +94,7 @@ mod tests {
     /// A page whose reservation is right.
     fn open(page: Vec<Record>, budget: &ByteBudget) -> OpenPage {
         let bytes = page.iter().map(|r| r.size_bytes() as u64 + RECORD_OVERHEAD_BYTES).sum();
-        let mut reservation = budget.shard().reserve(bytes).now_or_never().expect("there is room");
+        let mut reservation = budget.shard().reserve(bytes, bytes).now_or_never().expect("there is room");
         reservation.resize(bytes);
         OpenPage::new(page, 0, reservation)
     }

@@ -68,8 +68,9 @@ pub struct Config {
     /// off repeats at most one aggregate per shard; switching it off when the last checkpoint is the first of several
     /// user records loses the others, so do that after a graceful stop. KCL always does as [`KclCompatible`](kpl::Policy::KclCompatible).
     pub deaggregation: Option<kpl::Policy>,
-    /// Bytes of records that the worker may hold fetched but unprocessed, over all its shards; default 64 MiB. A shard
-    /// with nothing buffered may always fetch once.
+    /// Bytes of records that the worker may hold fetched but unprocessed, over all its shards; default 64 MiB, at least
+    /// 1 MiB. Shards with nothing buffered take turns within a fifth on top, when the others use it up. More helps where
+    /// very many shards are behind; what else a process takes is in `docs/configuration.md`.
     pub max_buffered_bytes: u64,
     /// Records per second that the worker hands to its processors at the most, over all its shards; none by default.
     /// [`WorkerHandle::set_rate_limit`] changes it while the worker runs, and says how it is kept.

@@ -8,7 +8,7 @@ mod body;
 mod payload;
 mod render;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, io::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full};
@@ -27,7 +27,7 @@ use self::{
     body::{Answer, Place},
     render::{Format, Rendered},
 };
-use crate::{job::announce, rig::Result};
+use crate::rig::Result;
 
 /// The name of the stream.
 pub(crate) const STREAM: &str = "read";
@@ -64,7 +64,9 @@ pub(crate) fn run(config: Config) -> Result {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         // Where the system's choice is BBR, timers pace what is sent, and their work is charged to whoever runs: the reader.
         _ = rustix::net::sockopt::set_tcp_congestion(&listener, "cubic");
-        announce(&format!("http://{}", listener.local_addr()?))?;
+        let mut out = std::io::stdout();
+        writeln!(out, "http://{}", listener.local_addr()?)?;
+        out.flush()?;
         loop {
             let (connection, _) = listener.accept().await?;
             connection.set_nodelay(true)?;

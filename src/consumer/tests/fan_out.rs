@@ -372,7 +372,7 @@ async fn what_is_left_of_an_event_is_delivered_while_others_use_up_the_budget() 
         tokio::time::sleep(secs(200)).await;
         assert_eq!(rig.open_subscriptions(), 0, "closed until there is room");
         let neighbour = budget.shard();
-        let mut held = neighbour.reserve(MIB).await;
+        let mut held = neighbour.reserve(MIB, 1).await;
         held.resize(3 * MIB);
         rig.until_processed(200).await;
         if closed {

@@ -168,7 +168,7 @@ async fn a_subscription_is_silent_only_while_it_is_listened_to() {
     // Longer than the idle events of this one.
     let mut link = Link::start(idle, budget.shard(), Gauge::default(), PATIENCE, &Spawner::current());
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let mut held = neighbour.reserve(MIB).await;
+    let mut held = neighbour.reserve(MIB, 1).await;
     held.resize(3 * MIB);
     tokio::time::sleep(Duration::from_secs(60)).await;
     drop(held);

@@ -147,7 +147,8 @@ impl Fetcher {
         }
         let Some(held) = &mut self.iterator else { return Turn::Again };
         let (waiting, asked) = (self.reader.gauge.waiting_for_memory(), Instant::now());
-        let reservation = self.reader.budget.reserve(self.pacer.wanted_bytes()).await;
+        let wanted = self.pacer.wanted_bytes(self.reader.budget.even_part());
+        let reservation = self.reader.budget.reserve(wanted, self.pacer.least_bytes()).await;
         held.waited += asked.elapsed();
         drop(waiting);
         let limit = self.pacer.limit(reservation.bytes());

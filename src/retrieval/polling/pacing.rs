@@ -32,13 +32,14 @@ const LIMIT_REMEMBERED: Duration = Duration::from_secs(120);
 const REGAINED_AFTER: Duration = Duration::from_secs(30);
 /// What it has gained beyond that, as a share of the full rate, after the same time once more.
 const BEYOND: f64 = 0.05;
-/// Wanted by the first call, when nothing is known about the shard.
-const FIRST_BYTES: u64 = 1024 * 1024;
+/// Size of a record, for the first call, as far as it is a guess about many.
+const FIRST_RECORD_BYTES: u64 = 32 * 1024;
+/// What any record of the first call may have: the largest that a stream takes unless it is set otherwise.
+const SUSPECTED_RECORD_BYTES: u64 = 1024 * 1024;
+/// The largest answer of the service.
+const ANSWER_BYTES: u64 = 10 * 1024 * 1024;
 /// Wanted at the least.
 const LEAST_BYTES: u64 = 64 * 1024;
-/// Size of a record, for the first call: large, so that it asks for few, and a worker that starts on many shards of
-/// large records does not fetch the service's 10 MiB from each.
-const FIRST_RECORD_BYTES: f64 = 32.0 * 1024.0;
 
 /// When a call was made.
 #[derive(Debug, Clone, Copy)]
@@ -87,8 +88,10 @@ pub(super) struct Pacer {
     /// Empty answers at the tip in a row.
     quiet: u32,
     shortest_call: Option<Duration>,
-    record_bytes: f64,
-    wanted: u64,
+    /// Of a record, once there was one.
+    record_bytes: Option<f64>,
+    /// For the next call, once there was an answer.
+    wanted: Option<u64>,
     /// Records that an answer may have to come through: fewer than `max_records` after one that did not.
     most_records: u32,
 }
@@ -106,8 +109,8 @@ impl Pacer {
             throttle: None,
             quiet: 0,
             shortest_call: None,
-            record_bytes: FIRST_RECORD_BYTES,
-            wanted: FIRST_BYTES,
+            record_bytes: None,
+            wanted: None,
             most_records: u32::MAX,
         }
     }
@@ -117,15 +120,34 @@ impl Pacer {
         self.not_before
     }
 
-    /// Bytes worth setting aside for the next call.
-    pub(super) const fn wanted_bytes(&self) -> u64 {
-        self.wanted
+    /// Bytes worth setting aside for the next call. A shard of which nothing is known contents itself with an even part of
+    /// the budget, since many shards are begun at once, and what they want stands for what they may get.
+    pub(super) fn wanted_bytes(&self, even_part: u64) -> u64 {
+        match self.wanted {
+            Some(wanted) if self.record_bytes.is_some() || self.quiet > 0 => wanted,
+            Some(_) | None => even_part.clamp(SUSPECTED_RECORD_BYTES, ANSWER_BYTES),
+        }
+    }
+
+    /// What an answer of one record takes up, as far as one can tell.
+    pub(super) fn least_bytes(&self) -> u64 {
+        self.record_bytes.map_or_else(|| self.suspected(), |bytes| bytes as u64 + RECORD_OVERHEAD_BYTES)
+    }
+
+    /// The size of records that nobody has seen. What comes into an empty shard between two calls is not a backlog.
+    const fn suspected(&self) -> u64 {
+        if self.quiet > 0 { FIRST_RECORD_BYTES } else { SUSPECTED_RECORD_BYTES }
     }
 
     /// Records to ask for, to fit into `bytes`.
     pub(super) fn limit(&self, bytes: u64) -> u32 {
-        let records = bytes as f64 / (self.record_bytes + RECORD_OVERHEAD_BYTES as f64);
-        (records as u32).clamp(1, self.max_records.min(self.most_records))
+        let records = match self.record_bytes {
+            Some(record_bytes) => (bytes as f64 / (record_bytes + RECORD_OVERHEAD_BYTES as f64)) as u32,
+            // However large they are.
+            None if bytes >= ANSWER_BYTES => (SUSPECTED_RECORD_BYTES / FIRST_RECORD_BYTES) as u32,
+            None => (bytes / self.suspected()) as u32,
+        };
+        records.clamp(1, self.max_records.min(self.most_records))
     }
 
     /// After an answer. `random` is from 0 to 1.
@@ -152,12 +174,12 @@ impl Pacer {
         if page.records > 0 {
             let average = page.bytes as f64 / f64::from(page.records);
             // Larger records are believed at once, smaller ones by and by: too small a guess costs memory.
-            self.record_bytes = average.max(0.8 * self.record_bytes + 0.2 * average);
+            self.record_bytes = Some(self.record_bytes.map_or(average, |before| average.max(0.8 * before + 0.2 * average)));
         }
         // By a quarter: where only so many come through, not every other call is to fail.
         self.most_records = self.most_records.saturating_add(self.most_records / 4).saturating_add(1);
         let most = (self.bytes_per_second as u64).min(limits::READ_BYTES_PER_SECOND);
-        self.wanted = if behind { most } else { (2 * page.bytes).max(LEAST_BYTES).min(most) };
+        self.wanted = Some(if behind { most } else { (2 * page.bytes).max(LEAST_BYTES).min(most) });
     }
 
     /// After a throttled call. `random` is from 0 to 1.
@@ -194,7 +216,7 @@ impl Pacer {
     /// in the way of large answers, the same one asked for again and again would never come.
     pub(super) fn lost(&mut self, limit: u32) {
         self.most_records = (limit / 2).max(1);
-        self.wanted = (self.wanted / 2).max(LEAST_BYTES);
+        self.wanted = self.wanted.map(|wanted| (wanted / 2).max(LEAST_BYTES));
     }
 
     /// After a call that failed otherwise: not again before `delay` has passed.

@@ -127,17 +127,33 @@ fn three_applications_share_a_shard_and_are_seldom_throttled() {
 #[tokio::test(start_paused = true)]
 async fn the_limit_aims_at_the_bytes_set_aside() {
     let mut pacer = Pacer::new(&Config::default(), Instant::now());
-    assert_eq!(pacer.wanted_bytes(), MIB);
-    assert!((30..=32).contains(&pacer.limit(MIB)), "a first guess of 32 KiB per record");
     last_wait(&mut pacer, &[behind(4, 4 * MIB)]);
-    assert_eq!(pacer.wanted_bytes(), 2 * MIB);
-    assert_eq!(pacer.limit(2 * MIB), 1, "large records are believed at once");
+    assert_eq!(pacer.wanted_bytes(MIB), 2 * MIB);
+    assert_eq!((pacer.limit(2 * MIB), pacer.least_bytes()), (1, MIB + RECORD_OVERHEAD_BYTES), "large records are believed at once");
     last_wait(&mut pacer, &[behind(1000, 100_000); 60]);
     assert!(pacer.limit(2 * MIB) >= 7000, "small ones by and by: {}", pacer.limit(2 * MIB));
+    assert!(pacer.least_bytes() < 300, "{}", pacer.least_bytes());
     assert_eq!(pacer.limit(0), 1);
     assert_eq!(pacer.limit(u64::MAX), 10_000);
     last_wait(&mut pacer, &[tip(0, 0)]);
-    assert_eq!(pacer.wanted_bytes(), LEAST_BYTES, "an idle shard sets little aside");
+    assert_eq!(pacer.wanted_bytes(MIB), LEAST_BYTES, "an idle shard sets little aside");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_nobody_has_seen_may_be_large() {
+    let mut pacer = Pacer::new(&Config::default(), Instant::now());
+    for (even_part, wanted, limit) in
+        [(64 * MIB, 10 * MIB, 32), (10 * MIB, 10 * MIB, 32), (4 * MIB, 4 * MIB, 4), (MIB / 2, MIB, 1), (0, MIB, 1)]
+    {
+        assert_eq!(pacer.wanted_bytes(even_part), wanted);
+        assert_eq!(pacer.limit(wanted), limit, "{even_part}");
+        let worst = u64::from(limit) * MIB;
+        assert!(worst.min(10 * MIB) <= wanted, "the largest answer fits what is set aside");
+    }
+    last_wait(&mut pacer, &[tip(0, 0); 3]);
+    assert_eq!((pacer.wanted_bytes(4 * MIB), pacer.least_bytes()), (LEAST_BYTES, 32 * 1024), "nothing waits in a quiet shard");
+    last_wait(&mut pacer, &[tip(1, 100)]);
+    assert_eq!(pacer.least_bytes(), 260);
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,7 +169,7 @@ async fn an_answer_that_does_not_come_through_is_asked_for_in_smaller_pieces_whi
     }
     assert!(asked.windows(2).all(|pair| pair[1] == pair[0] / 2), "{asked:?}");
     pacer.lost(1);
-    assert_eq!((pacer.limit(2 * MIB), pacer.wanted_bytes()), (1, LEAST_BYTES), "one record is the least there is");
+    assert_eq!((pacer.limit(2 * MIB), pacer.wanted_bytes(MIB)), (1, LEAST_BYTES), "one record is the least there is");
     let calls = (0..100).find(|_| {
         last_wait(&mut pacer, &[behind(1000, 100_000)]);
         pacer.limit(2 * MIB) >= full

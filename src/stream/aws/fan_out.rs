@@ -84,7 +84,7 @@ impl Connections {
             return Arc::clone(connection);
         }
         let config = match http {
-            Some(http) => self.config.to_builder().http_client(http.connect()).build(),
+            Some(http) => self.config.to_builder().http_client(http.connect(open.len())).build(),
             // Each client made from a configuration without an HTTP client makes one for itself.
             None => self.config.clone(),
         };

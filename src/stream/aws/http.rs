@@ -25,9 +25,16 @@ use hyper_util::{
 
 use super::proxy::{Route, is_passable};
 
-/// What a subscription may have sent and we have not read. A shard pushes 2 MiB a second, so that this is enough for an
-/// eighth of a second between a byte and its acknowledgement, which is halfway around the world.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What a subscription on the first connection may have sent and we have not read. A shard pushes 2 MiB a second, which is
+/// 2.8 MB in the base64 and JSON of its events, and half a window is used up before any of it is given back: this is enough
+/// for 94 ms between a byte and its acknowledgement.
+const WIDEST_WINDOW_BYTES: u32 = 512 * 1024;
+/// The same on a fourth connection, and those that follow: HTTP/2's own default. The windows of shards that are not
+/// processed are full, beside the byte budget, and hundreds of shards never send at their full rate at once.
+const LEAST_WINDOW_BYTES: u32 = 64 * 1024;
+/// The read buffer of HTTP/1.1, which is what plain `http` endpoints speak: a connection has one, and another while
+/// something is left of the last. The default is 408 KiB.
+const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 /// A ping goes out after so long a time without a frame.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A ping that is not answered in this time ends the connection.
@@ -40,6 +47,7 @@ const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(super) struct HttpClients {
     connector: HttpsConnector<Route>,
     builder: Builder,
+    streams_per_connection: usize,
 }
 
 impl HttpClients {
@@ -69,26 +77,34 @@ impl HttpClients {
         tcp.set_keepalive(Some(TCP_KEEP_ALIVE));
         let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider()).ok()?;
         let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(Route::new(tcp, proxies));
-        Some(Self { connector, builder: builder(streams_per_connection) })
+        Some(Self { connector, builder: builder(), streams_per_connection })
     }
 
-    /// A client with a connection of its own.
-    pub(super) fn connect(&self) -> SubscriptionHttp {
-        SubscriptionHttp(self.builder.build(self.connector.clone()))
+    /// A client with a connection of its own, beside so many others.
+    pub(super) fn connect(&self, others: usize) -> SubscriptionHttp {
+        let window = stream_window(others);
+        // One window more than streams: what comes for a stream that was just closed counts, too.
+        let streams = u32::try_from(self.streams_per_connection).unwrap_or(u32::MAX).saturating_add(1);
+        // The protocol's limit is 2^31 - 1.
+        let of_connection = window.saturating_mul(streams).min(i32::MAX.unsigned_abs());
+        let mut builder = self.builder.clone();
+        builder.http2_initial_stream_window_size(window).http2_initial_connection_window_size(of_connection);
+        SubscriptionHttp(builder.build(self.connector.clone()))
     }
 }
 
-fn builder(streams_per_connection: usize) -> Builder {
-    // One window more than streams: what comes for a stream that was just closed counts, too.
-    let streams = u32::try_from(streams_per_connection).unwrap_or(u32::MAX).saturating_add(1);
-    // The protocol's limit is 2^31 - 1.
-    let connection_window = STREAM_WINDOW_BYTES.saturating_mul(streams).min(i32::MAX.unsigned_abs());
+/// The window of a stream on a connection beside so many others.
+fn stream_window(others: usize) -> u32 {
+    let halvings = u32::try_from(others).unwrap_or(u32::MAX);
+    WIDEST_WINDOW_BYTES.checked_shr(halvings).unwrap_or(0).max(LEAST_WINDOW_BYTES)
+}
+
+fn builder() -> Builder {
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
-        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .http2_initial_connection_window_size(connection_window)
+        .http1_max_buf_size(HTTP1_BUFFER_BYTES)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT);
     builder
@@ -152,14 +168,20 @@ mod tests {
         (format!("http://{address}/"), serving)
     }
 
+    #[test]
+    fn windows_are_wide_for_few_and_small_for_very_many() {
+        assert_eq!([0, 1, 2, 3, 4, 1000].map(|others| stream_window(others) / 1024), [512, 256, 128, 64, 64, 64]);
+        let of_subscriptions = |count: usize| (0..count).map(|n| u64::from(stream_window(n / STREAMS))).sum::<u64>() / (1024 * 1024);
+        assert_eq!([16, 200, 1000].map(of_subscriptions), [8, 46, 96], "MiB");
+    }
+
     #[tokio::test]
     async fn streams_that_nobody_reads_take_no_window_from_others() {
         let (address, _serving) = endless().await;
-        let mut builder = builder(STREAMS);
+        let mut clients = HttpClients::direct(Duration::from_secs(3), STREAMS).expect("trusted certificates");
         // On clear text nothing tells that the server speaks HTTP/2.
-        builder.http2_only(true);
-        let clients = HttpClients { builder, ..HttpClients::direct(Duration::from_secs(3), STREAMS).expect("trusted certificates") };
-        let client = clients.connect();
+        clients.builder.http2_only(true);
+        let client = clients.connect(0);
         let open = async || {
             let request = HttpRequest::try_from(Request::get(&address).body(SdkBody::empty()).expect("valid")).expect("valid");
             ByteStream::new(client.call(request).await.expect("answered").into_body())

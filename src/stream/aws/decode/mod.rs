@@ -137,6 +137,9 @@ impl Gatherer {
         while !self.carry.is_empty() {
             let before = self.carry.len();
             let (first, rest) = frame.split_at(frame.len().min(self.look_at.saturating_sub(before)));
+            // The memory of a large record is what is to come of it, and not twice that.
+            let most = self.document.records.to_come.map_or(self.look_at, |to_come| to_come.min(self.look_at));
+            self.carry.reserve_exact(most.saturating_sub(before));
             self.carry.extend_from_slice(first);
             if self.carry.len() < self.look_at {
                 return Ok(());

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Reservation,
-    kpl::{Deaggregated, Deaggregator, Policy, Quarantine},
+    kpl::{Deaggregated, Deaggregator, Policy, Quarantine, Seals},
 };
 use crate::types::Record;
 
@@ -30,6 +30,7 @@ impl Default for Unpacking {
 /// made at once.
 pub(crate) struct OpenPage {
     records: std::vec::IntoIter<Record>,
+    seals: Seals,
     pub(crate) millis_behind_latest: u64,
     reservation: Reservation,
 }
@@ -37,7 +38,7 @@ pub(crate) struct OpenPage {
 impl OpenPage {
     /// `reservation` is for the records as they were fetched.
     pub(crate) fn new(records: Vec<Record>, millis_behind_latest: u64, reservation: Reservation) -> Self {
-        Self { records: records.into_iter(), millis_behind_latest, reservation }
+        Self { records: records.into_iter(), seals: Seals::default(), millis_behind_latest, reservation }
     }
 
     /// The next records, and their part of the byte budget: at least `max_records` of them, unless the page ends, and not
@@ -45,6 +46,12 @@ impl OpenPage {
     pub(crate) fn next(&mut self, deaggregator: &Deaggregator, max_records: usize) -> Option<(Deaggregated, Reservation)> {
         if self.records.as_slice().is_empty() {
             return None;
+        }
+        if self.records.len() <= max_records && deaggregator.passes(self.records.as_slice()) {
+            // Most pages are such: the list that the client made goes on as it is.
+            let records: Vec<_> = std::mem::take(&mut self.records).collect();
+            let all = self.reservation.bytes();
+            return Some((Deaggregated::passed(records), self.reservation.split(all)));
         }
         let mut output = Deaggregated::default();
         output.records.reserve(self.records.len().min(max_records));
@@ -54,7 +61,8 @@ impl OpenPage {
         {
             fetched += 1;
             bytes += record.size_bytes() as u64;
-            deaggregator.take_apart(record, &mut output);
+            let is_right = deaggregator.takes_apart() && self.seals.is_right(&record, self.records.as_slice());
+            deaggregator.take_apart_known(record, is_right, &mut output);
         }
         let mut reservation = self.reservation.split(bytes + RECORD_OVERHEAD_BYTES * fetched);
         reservation.resize(bytes + RECORD_OVERHEAD_BYTES * output.records.len() as u64);
@@ -76,7 +84,47 @@ mod tests {
     use crate::{
         retrieval::ByteBudget,
         testing::{Aggregator, RecordBuilder},
+        types::{ExtendedSequenceNumber, SequenceNumber},
     };
+
+    fn page_of(count: u128, data: &'static str) -> Vec<Record> {
+        (1..=count).map(|n| RecordBuilder::new(n).data(data).build()).collect()
+    }
+
+    /// A page whose reservation is right.
+    fn open(page: Vec<Record>, budget: &ByteBudget) -> OpenPage {
+        let bytes = page.iter().map(|r| r.size_bytes() as u64 + RECORD_OVERHEAD_BYTES).sum();
+        let mut reservation = budget.shard().reserve(bytes).now_or_never().expect("there is room");
+        reservation.resize(bytes);
+        OpenPage::new(page, 0, reservation)
+    }
+
+    #[test]
+    fn a_page_without_aggregates_goes_on_as_it_is() {
+        let budget = ByteBudget::new(64 * 1024 * 1024);
+        let page = page_of(100, "plain");
+        let address = page.as_ptr();
+        let mut open = open(page, &budget);
+        let held = budget.used();
+        let (output, part) = open.next(&Deaggregator::new(Some(Policy::default()), None), 100).expect("a batch");
+        assert_eq!(output.records.as_ptr(), address, "neither moved nor copied");
+        assert_eq!((output.counts.received, output.counts.delivered, part.bytes()), (100, 100, held));
+        assert!(open.next(&Deaggregator::new(Some(Policy::default()), None), 100).is_none());
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_was_processed_is_left_out_of_a_page_without_aggregates() {
+        let budget = ByteBudget::new(64 * 1024 * 1024);
+        for (processed, first) in [(0_u128, 1_u128), (1, 2), (40, 41)] {
+            let processed = ExtendedSequenceNumber::new(SequenceNumber::from_parts(0, processed), 0);
+            let deaggregator = Deaggregator::new(Some(Policy::default()), None).resuming_after(Some(processed));
+            let (output, _) = open(page_of(100, "plain"), &budget).next(&deaggregator, 100).expect("a batch");
+            assert_eq!(output.records[0].sequence_number(), SequenceNumber::from_parts(0, first));
+            assert_eq!(output.counts.received, 101 - u64::try_from(first).expect("small"));
+        }
+    }
 
     #[test]
     fn a_page_of_large_aggregates_is_taken_apart_by_and_by_within_the_budget() {
@@ -89,9 +137,7 @@ mod tests {
             .collect();
         let bytes: u64 = page.iter().map(|r| r.size_bytes() as u64).sum();
         let budget = ByteBudget::new(64 * 1024 * 1024);
-        let mut reservation = budget.shard().reserve(bytes).now_or_never().expect("there is room");
-        reservation.resize(bytes + 20 * RECORD_OVERHEAD_BYTES);
-        let mut open = OpenPage::new(page, 0, reservation);
+        let mut open = open(page, &budget);
         let deaggregator = Deaggregator::new(Some(Policy::default()), None);
         let mut parts = Vec::new();
         let mut held = Vec::new();

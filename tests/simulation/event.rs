@@ -182,6 +182,12 @@ pub(crate) enum Event {
     Resumed {
         node: NodeId,
     },
+    /// Somebody has paused or resumed the deliveries of a process, or those of one stream.
+    Paused {
+        node: NodeId,
+        stream: Option<u32>,
+        paused: bool,
+    },
     StopAsked {
         node: NodeId,
     },
@@ -284,6 +290,10 @@ impl Display for Event {
             Self::Killed { node } => write!(f, "{node} KILL"),
             Self::Frozen { node } => write!(f, "{node} FREEZE"),
             Self::Resumed { node } => write!(f, "{node} RESUME"),
+            Self::Paused { node, stream, paused } => {
+                write!(f, "{node} deliveries {}", if *paused { "paused" } else { "resumed" })?;
+                stream.map_or(Ok(()), |stream| write!(f, " of stream {stream}"))
+            }
             Self::StopAsked { node } => write!(f, "{node} STOP asked"),
             Self::Exited { node, result: Ok(report) } => write!(f, "{node} EXIT {report}"),
             Self::Exited { node, result: Err(error) } => write!(f, "{node} EXIT with error: {error}"),

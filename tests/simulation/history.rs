@@ -283,7 +283,7 @@ impl History {
                 n.sent.insert((*version, *stamp), now);
             }),
             Event::Healed => self.healed = Some(self.now),
-            Event::Fault(_) | Event::Signalled { .. } => {}
+            Event::Fault(_) | Event::Signalled { .. } | Event::Paused { .. } => {}
             Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
             Event::ShardSeen(stream, shard) => {
                 let key = ShardKey { stream: *stream, shard: shard.id.clone() };

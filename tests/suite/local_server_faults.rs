@@ -133,7 +133,7 @@ async fn a_frozen_subscription_says_nothing_more_and_keeps_its_place() {
 
 #[tokio::test]
 async fn iterators_live_as_long_as_is_set() {
-    let Setup { sdk, kinesis, clock, .. } = setup(Limits::off()).await;
+    let Setup { server: _server, sdk, kinesis, clock, .. } = setup(Limits::off()).await;
     make(&sdk, "clicks", 1).await;
     kinesis.configure(|config| config.iterator_life = Duration::from_secs(2));
     let iterator = sdk.get_shard_iterator().stream_name("clicks").shard_id("shardId-000000000000");

@@ -7,6 +7,7 @@ mod nothing_lost;
 mod order;
 mod overrun;
 mod parents_first;
+mod paused;
 mod spurious_loss;
 mod subscription_rate;
 
@@ -34,5 +35,6 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(callbacks::Callbacks),
         Box::new(spurious_loss::SpuriousLoss),
         Box::new(subscription_rate::SubscriptionRate::default()),
+        Box::new(paused::Paused::default()),
     ]
 }

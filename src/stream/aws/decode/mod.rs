@@ -10,17 +10,21 @@
 //! Lengths are checked against what is there, nesting is bounded, unknown members are passed over, and whatever cannot
 //! be read is a [`Defect`].
 
+use std::time::Duration;
+
+mod blocks;
 pub(super) mod cbor;
 mod document;
 pub(super) mod event;
 mod json;
 
-pub(super) use self::document::Document;
+pub(super) use self::{blocks::Blocks, document::Document};
 use crate::{
     error::{Error, ErrorKind},
     types::InvalidText,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use tokio::time::timeout;
 
 /// Longest body or event: 10 MiB of records are 14 MiB in base64, and all else that is sent with them is less.
 const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
@@ -119,8 +123,8 @@ struct Gatherer {
 }
 
 impl Gatherer {
-    fn new(length: Option<usize>) -> Self {
-        let document = Document::default();
+    fn new(length: Option<usize>, blocks: &Blocks) -> Self {
+        let document = Document::in_blocks(blocks);
         Self { place: Place::Unknown, document, carry: Vec::new(), look_at: 0, seen: 0, length }
     }
 
@@ -168,6 +172,8 @@ impl Gatherer {
 pub(super) enum Unread {
     /// The connection broke.
     Broken,
+    /// Nothing came for longer than may be.
+    Silent,
     Defect(Defect),
 }
 
@@ -177,11 +183,12 @@ impl From<Defect> for Unread {
     }
 }
 
-/// Reads a body as it comes. `length` is what the server says of it, and only guides how memory is used.
-pub(super) async fn read(body: SdkBody, length: Option<usize>) -> Result<Document, Unread> {
-    let mut gatherer = Gatherer::new(length);
+/// Reads a body as it comes, however long that takes, unless nothing comes for `silence`. `length` is what the server says of
+/// it, and only guides how memory is used.
+pub(super) async fn read(body: SdkBody, length: Option<usize>, silence: Duration, blocks: &Blocks) -> Result<Document, Unread> {
+    let mut gatherer = Gatherer::new(length, blocks);
     let mut frames = ByteStream::new(body);
-    while let Some(frame) = frames.next().await {
+    while let Some(frame) = timeout(silence, frames.next()).await.map_err(|_| Unread::Silent)? {
         gatherer.take(&frame.map_err(|_| Unread::Broken)?)?;
     }
     Ok(gatherer.finish()?)

@@ -34,7 +34,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(overrun::Overrun),
         Box::new(callbacks::Callbacks),
         Box::new(spurious_loss::SpuriousLoss),
-        Box::new(subscription_rate::SubscriptionRate::default()),
         Box::new(paused::Paused::default()),
+        Box::new(subscription_rate::SubscriptionRate::default()),
     ]
 }

@@ -110,8 +110,10 @@ async fn a_second_subscription_is_refused_and_then_takes_over() {
     let mut first = subscribe(&sdk, &consumer, from(ShardIteratorType::Latest)).await;
     let again =
         || sdk.subscribe_to_shard().consumer_arn(&consumer).shard_id(SHARD).starting_position(from(ShardIteratorType::Latest)).send();
-    clock.advance(Duration::from_millis(4999));
+    clock.advance(Duration::from_millis(4000));
     assert_eq!(again().await.expect_err("too soon").code(), Some("ResourceInUseException"));
+    clock.advance(Duration::from_millis(999));
+    assert_eq!(again().await.expect_err("twice a second").code(), Some("LimitExceededException"));
     clock.advance(Duration::from_millis(1));
     let mut second = again().await.expect("after five seconds").event_stream;
     let end = loop {
@@ -251,7 +253,7 @@ async fn a_client_that_does_not_read_is_not_written_to() {
     let arn = make(&sdk, "clicks", 1).await;
     let consumer = register(&sdk, &arn, "app").await;
     for _ in 0..16 {
-        let entry = PutEntry::new("k", vec![7; 1024 * 1024]);
+        let entry = PutEntry::new("k", vec![7; 1024 * 1024 - 1]);
         kinesis.put_record(&"clicks".parse().expect("valid"), entry, None).expect("put");
     }
     // A rule that never happens counts the events that are made.
@@ -267,7 +269,7 @@ async fn a_client_that_does_not_read_is_not_written_to() {
     // The windows of HTTP/2 take a few megabytes.
     assert!((1..=8).contains(&made), "{made} of 16 events were made for a client that read none");
     let mut bytes = 0;
-    while bytes < 16 * 1024 * 1024 {
+    while bytes < 16 * (1024 * 1024 - 1) {
         let frame = body.frame().await.expect("more").expect("whole");
         bytes += frame.data_ref().expect("data").len();
     }

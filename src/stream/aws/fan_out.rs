@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
+    attempts::Attempts,
     convert::{date_time, timestamp, unreadable},
     decode::{
         Document,
@@ -32,13 +33,15 @@ use crate::{
     types::{ConsumerArn, SequenceNumber, ShardId},
 };
 
-/// A subscription given up after so long a silence makes its connection suspect. The service sends every five seconds.
-const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(10);
+/// A subscription given up after so long a silence makes its connection suspect. The service sends every five seconds,
+/// and readers may give up after six.
+const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(5500);
 
 /// The connections that subscriptions have.
 pub(super) struct Connections {
     config: Config,
     connect_timeout: Duration,
+    ping_interval: Duration,
     per_connection: usize,
     /// Clients with windows and pings of ours, made at the first subscription; `None` inside where the configuration
     /// brings a client, or the SDK's has to do.
@@ -49,13 +52,16 @@ pub(super) struct Connections {
 /// One client, with an HTTP client and so a connection of its own.
 pub(super) struct Connection {
     pub(super) client: Client,
+    pub(super) attempts: Attempts,
     /// Nothing new goes here.
     suspect: AtomicBool,
 }
 
 impl Connections {
-    pub(super) fn new(config: Config, connect_timeout: Duration, per_connection: usize) -> Self {
-        Self { config, connect_timeout, per_connection: per_connection.max(1), http: OnceLock::new(), open: Mutex::default() }
+    pub(super) fn new(config: Config, settings: &super::Config) -> Self {
+        let super::Config { connect_timeout, ping_interval, subscriptions_per_connection, .. } = *settings;
+        let per_connection = subscriptions_per_connection.max(1);
+        Self { config, connect_timeout, ping_interval, per_connection, http: OnceLock::new(), open: Mutex::default() }
     }
 
     /// A connection with room for one more subscription, which has it for as long as it keeps the `Arc`.
@@ -69,14 +75,17 @@ impl Connections {
         }
         let http = self.http.get_or_init(|| {
             let ours = self.config.http_client().is_none();
-            if ours { HttpClients::new(self.connect_timeout, self.per_connection) } else { None }
+            if ours { HttpClients::new(self.connect_timeout, self.per_connection, self.ping_interval) } else { None }
         });
+        let attempts = Attempts::default();
+        let config = self.config.to_builder().interceptor(attempts.clone());
         let config = match http {
-            Some(http) => self.config.to_builder().http_client(http.connect()).build(),
+            Some(http) => config.http_client(http.connect()),
             // Each client made from a configuration without an HTTP client makes one for itself.
-            None => self.config.clone(),
+            None => config,
         };
-        let connection = Arc::new(Connection { client: Client::from_conf(config), suspect: AtomicBool::new(false) });
+        let client = Client::from_conf(config.build());
+        let connection = Arc::new(Connection { client, attempts, suspect: AtomicBool::new(false) });
         open.push(Arc::clone(&connection));
         connection
     }
@@ -86,6 +95,8 @@ impl Connection {
     /// No more subscriptions go to it: it may be dead without having said so.
     pub(super) fn distrust(&self) {
         self.suspect.store(true, Ordering::Relaxed);
+        // Where the configuration brings its HTTP client, the next of these would be given the same connection.
+        self.attempts.give_up_connections();
     }
 }
 
@@ -111,7 +122,8 @@ impl AwsSubscription {
     }
 
     fn call(&self) -> Call<'_> {
-        Call { operation: "SubscribeToShard", stream: &self.reference, region: &self.region, shard: Some(&self.shard) }
+        let attempts = &self.connection.attempts;
+        Call { operation: "SubscribeToShard", stream: &self.reference, region: &self.region, shard: Some(&self.shard), attempts }
     }
 
     async fn receive(&mut self) -> Result<Option<SubscriptionEvent>> {
@@ -227,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_connection_takes_so_many_subscriptions_and_a_suspect_one_no_more() {
-        let connections = Connections::new(config(), Duration::from_secs(3), 2);
+        let connections =
+            Connections::new(config(), &super::super::Config { subscriptions_per_connection: 2, ..super::super::Config::default() });
         let (a, b, c) = (connections.get(), connections.get(), connections.get());
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
         drop(b);

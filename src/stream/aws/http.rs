@@ -23,10 +23,6 @@ use hyper_util::{
 /// What a subscription may have sent and we have not read. A shard pushes 2 MiB a second, so that this is enough for an
 /// eighth of a second between a byte and its acknowledgement, which is halfway around the world.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// A ping goes out after so long a time without a frame.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// A ping that is not answered in this time ends the connection.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the operating system asks whether a connection of HTTP/1.1 is still there.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Names of the variables that send connections to a proxy, which the SDK's client knows and this one does not.
@@ -42,14 +38,14 @@ pub(super) struct HttpClients {
 impl HttpClients {
     /// `None` where the SDK's client has to do: connections go through a proxy, or the system's certificates cannot be
     /// read, which the SDK will report.
-    pub(super) fn new(connect_timeout: Duration, streams_per_connection: usize) -> Option<Self> {
+    pub(super) fn new(connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration) -> Option<Self> {
         if PROXY_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
             return None;
         }
-        Self::direct(connect_timeout, streams_per_connection)
+        Self::direct(connect_timeout, streams_per_connection, ping_interval)
     }
 
-    fn direct(connect_timeout: Duration, streams_per_connection: usize) -> Option<Self> {
+    fn direct(connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration) -> Option<Self> {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -57,7 +53,7 @@ impl HttpClients {
         tcp.set_keepalive(Some(TCP_KEEP_ALIVE));
         let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider()).ok()?;
         let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
-        Some(Self { connector, builder: builder(streams_per_connection) })
+        Some(Self { connector, builder: builder(streams_per_connection, ping_interval) })
     }
 
     /// A client with a connection of its own.
@@ -66,7 +62,7 @@ impl HttpClients {
     }
 }
 
-fn builder(streams_per_connection: usize) -> Builder {
+fn builder(streams_per_connection: usize, ping_interval: Duration) -> Builder {
     // One window more than streams: what comes for a stream that was just closed counts, too.
     let streams = u32::try_from(streams_per_connection).unwrap_or(u32::MAX).saturating_add(1);
     // The protocol's limit is 2^31 - 1.
@@ -77,8 +73,8 @@ fn builder(streams_per_connection: usize) -> Builder {
         .pool_timer(TokioTimer::new())
         .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
         .http2_initial_connection_window_size(connection_window)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT);
+        .http2_keep_alive_interval(ping_interval)
+        .http2_keep_alive_timeout(ping_interval);
     builder
 }
 
@@ -121,6 +117,7 @@ mod tests {
     use super::*;
 
     const STREAMS: usize = 50;
+    const PING_INTERVAL: Duration = Duration::from_secs(10);
 
     /// A server that never stops to send, whatever it is asked; where it is, and its task.
     async fn endless() -> (String, JoinSet<()>) {
@@ -143,10 +140,11 @@ mod tests {
     #[tokio::test]
     async fn streams_that_nobody_reads_take_no_window_from_others() {
         let (address, _serving) = endless().await;
-        let mut builder = builder(STREAMS);
+        let mut builder = builder(STREAMS, PING_INTERVAL);
         // On clear text nothing tells that the server speaks HTTP/2.
         builder.http2_only(true);
-        let clients = HttpClients { builder, ..HttpClients::direct(Duration::from_secs(3), STREAMS).expect("trusted certificates") };
+        let clients =
+            HttpClients { builder, ..HttpClients::direct(Duration::from_secs(3), STREAMS, PING_INTERVAL).expect("trusted certificates") };
         let client = clients.connect();
         let open = async || {
             let request = HttpRequest::try_from(Request::get(&address).body(SdkBody::empty()).expect("valid")).expect("valid");

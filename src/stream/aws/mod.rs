@@ -4,6 +4,7 @@
 //! hides what a call costs the shard. Each has an explicit time limit, in place of the SDK's stalled-stream
 //! protection, which is made for downloads and ends quiet answers.
 
+mod attempts;
 #[cfg(feature = "test-util")]
 mod control;
 mod convert;
@@ -14,6 +15,7 @@ mod http;
 mod records;
 mod session;
 mod tap;
+mod tls;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -27,6 +29,7 @@ use aws_sdk_kinesis::{
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::{SdkConfig, service_config::ServiceConfigKey};
 
+pub(crate) use self::tls::distrust;
 use self::{
     convert::{date_time, description, shard, shard_filter},
     error::Call,
@@ -72,6 +75,10 @@ pub struct Config {
     /// shard whose handler is slow holds up no other. Has no effect when the SDK configuration brings its own HTTP
     /// client: then that decides.
     pub subscriptions_per_connection: usize,
+    /// A connection of subscriptions on which nothing came for so long is asked whether it is still there, and given up
+    /// when it does not answer for as long again; default 10 s, more than 0. Shorter notices a dead connection sooner,
+    /// and takes a slow one for dead. Over HTTP/2, and not when the SDK configuration brings its own HTTP client.
+    pub ping_interval: Duration,
     /// What `GetRecords` asks for; default CBOR. A server that refuses it is asked in JSON from then on. JSON costs the
     /// client twice the CPU time for the same records; it is for whoever must read what goes over the wire.
     pub records_format: Format,
@@ -84,6 +91,7 @@ impl Default for Config {
             call_timeout: Duration::from_secs(10),
             get_records_timeout: Duration::from_secs(30),
             subscriptions_per_connection: 50,
+            ping_interval: Duration::from_secs(10),
             records_format: Format::Cbor,
         }
     }
@@ -143,7 +151,7 @@ impl AwsStreamClient {
             )
             .build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
-        let subscriptions = Arc::new(Connections::new(sdk_config.clone(), config.connect_timeout, config.subscriptions_per_connection));
+        let subscriptions = Arc::new(Connections::new(sdk_config.clone(), &config));
         Self { session: Arc::new(Session::new(sdk_config)), subscriptions, region, config, dialect: Arc::default() }
     }
 
@@ -168,8 +176,8 @@ impl AwsStreamClient {
         }
     }
 
-    const fn call<'a>(&'a self, operation: &'static str, stream: &'a StreamReference) -> Call<'a> {
-        Call { operation, stream, region: self.region.as_str(), shard: None }
+    fn call<'a>(&'a self, operation: &'static str, stream: &'a StreamReference) -> Call<'a> {
+        Call { operation, stream, region: self.region.as_str(), shard: None, attempts: self.session.attempts() }
     }
 }
 
@@ -297,8 +305,8 @@ impl StreamClient for AwsStreamClient {
 
     async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
         let stream = StreamReference::Arn(consumer.stream_arn());
-        let call = Call { shard: Some(shard), ..self.call("SubscribeToShard", &stream) };
         let connection = self.subscriptions.get();
+        let call = Call { shard: Some(shard), attempts: &connection.attempts, ..self.call("SubscribeToShard", &stream) };
         let tap = Tap::default();
         let request = connection.client.subscribe_to_shard().consumer_arn(consumer.as_str()).shard_id(shard.as_str());
         let request = request.starting_position(starting_position(position)).customize().interceptor(tap.clone());
@@ -319,7 +327,7 @@ impl StreamClient for AwsStreamClient {
         };
         let limit = self.config.call_timeout;
         match tokio::time::timeout(limit, begun).await.unwrap_or_else(|_| Err(call.timed_out(limit))) {
-            Ok(body) => Ok(Box::new(AwsSubscription::new(body, connection, call, shard))),
+            Ok(body) => Ok(Box::new(AwsSubscription::new(body, Arc::clone(&connection), call, shard))),
             Err(error) => {
                 if error.kind() == ErrorKind::Timeout {
                     connection.distrust();

@@ -23,16 +23,16 @@ use shardkeeper::{
         ShardPosition, StreamClient as _, StreamReference,
         aws::{self, AwsStreamClient},
     },
-    testing::ProcessorLog,
+    testing::{ProcessorLog, What},
     types::{ConsumerArn, InitialPosition, ShardId},
     worker::Worker,
 };
 
-use super::front::Front;
+use super::{front::Front, thousand};
 use crate::rig::{GENEROUS, Result, until_async};
 
 /// Longer than any case: what has this limit does not happen.
-const NEVER: Duration = Duration::from_secs(3600);
+pub(super) const NEVER: Duration = Duration::from_secs(3600);
 const SHARDS: u32 = 5;
 /// Records of a shard before the connections freeze, and as many after.
 const RECORDS: u32 = 20;
@@ -50,47 +50,53 @@ pub(super) const ALL: &[Case] = &[
     Case { name: "a_silent_connection_of_the_users_client_is_left", run: |authority| silence(authority, true).boxed_local() },
     Case { name: "calls_that_time_out_are_made_on_another_connection", run: |authority| time_outs(authority, false).boxed_local() },
     Case { name: "calls_of_the_users_client_too", run: |authority| time_outs(authority, true).boxed_local() },
+    Case {
+        name: "a_blocked_handler_does_not_slow_a_thousand_shards",
+        run: |authority| thousand::a_blocked_handler(authority).boxed_local(),
+    },
     Case { name: "untrusted_certificates_are_named_with_the_fix", run: |authority| untrusted(authority).boxed_local() },
     Case { name: "certificates_of_other_hosts_are_named_with_the_fix", run: |authority| of_another_host(authority).boxed_local() },
 ];
 
 /// A stream behind TLS.
-struct Setup {
-    kinesis: LocalKinesis,
+pub(super) struct Setup {
+    pub(super) kinesis: LocalKinesis,
     server: LocalServer,
-    front: Front,
+    pub(super) front: Front,
     stream: StreamReference,
+    shards: u32,
 }
 
 impl Setup {
-    async fn new(host: &str, authority: &Path) -> Result<Self> {
+    pub(super) async fn new(host: &str, authority: &Path, shards: u32) -> Result<Self> {
         // Real time passes here: a subscription is replaced at once, and an idle one says so several times a second.
         let fan_out =
             FanOut { idle_event_interval: Duration::from_millis(200), takeover_after: Duration::from_millis(200), ..FanOut::default() };
         let config = Config { limits: Limits::off(), fan_out, ..Config::default() };
         let kinesis = LocalKinesis::new(config, Arc::new(SystemClock), Randomness::seeded(3));
-        kinesis.create_stream(&CreateStream::provisioned("clicks".parse()?, SHARDS))?;
+        kinesis.create_stream(&CreateStream::provisioned("clicks".parse()?, shards))?;
         let server = LocalServer::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), kinesis.clone()).await?;
         let front = Front::start(server.local_addr(), host, authority).await?;
-        Ok(Self { kinesis, server, front, stream: "clicks".parse()? })
+        Ok(Self { kinesis, server, front, stream: "clicks".parse()?, shards })
     }
 
     /// Puts a share of the records of each shard.
     fn put(&self, numbers: std::ops::Range<u32>) -> Result {
-        for index in 0..SHARDS {
-            let shard = ShardId::from_index(index.into());
-            let key = u128::MAX / u128::from(SHARDS) * u128::from(index) + u128::from(SHARDS);
-            for n in numbers.clone() {
-                let entry = PutEntry::new("key", format!("{shard} {n}")).with_explicit_hash_key(key);
-                let receipt = self.kinesis.put_record(&self.stream, entry, None)?;
-                check(receipt.shard_id == shard, "a hash key of the shard")?;
-            }
+        for shard in 0..self.shards {
+            numbers.clone().try_for_each(|n| self.put_to(shard, format!("{n}").into_bytes()))?;
         }
         Ok(())
     }
+
+    /// Puts a record into the shard of this number.
+    pub(super) fn put_to(&self, shard: u32, data: Vec<u8>) -> Result {
+        let key = u128::MAX / u128::from(self.shards) * u128::from(shard) + u128::from(self.shards);
+        let receipt = self.kinesis.put_record(&self.stream, PutEntry::new("key", data).with_explicit_hash_key(key), None)?;
+        check(receipt.shard_id == ShardId::from_index(shard.into()), "a hash key of the shard")
+    }
 }
 
-fn sdk(endpoint: &str) -> Builder {
+pub(super) fn sdk(endpoint: &str) -> Builder {
     Builder::new()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(endpoint)
@@ -107,7 +113,7 @@ fn brought(builder: Builder, authority: &Path) -> Result<Builder> {
 }
 
 async fn subscriptions_share_connections(authority: PathBuf) -> Result {
-    let setup = Setup::new("127.0.0.1", &authority).await?;
+    let setup = Setup::new("127.0.0.1", &authority, SHARDS).await?;
     let config = aws::Config { subscriptions_per_connection: 2, ..aws::Config::default() };
     let client = AwsStreamClient::from_builder(sdk(&setup.front.endpoint()), config);
     let consumer = consumer(&client, &setup).await?;
@@ -125,7 +131,7 @@ async fn subscriptions_share_connections(authority: PathBuf) -> Result {
             let event = tokio::time::timeout(GENEROUS, subscription.next()).await??.ok_or("the subscription ended")?;
             texts.extend(event.records.iter().map(|record| String::from_utf8_lossy(record.data()).into_owned()));
         }
-        let expected: Vec<_> = (0..RECORDS).map(|n| format!("{shard} {n}")).collect();
+        let expected: Vec<_> = (0..RECORDS).map(|n| n.to_string()).collect();
         check(texts == expected, &format!("{shard} gave {texts:?}"))?;
     }
     check(setup.front.protocols().len() == 4, "reading needs no more connections")
@@ -150,7 +156,7 @@ async fn time_outs(authority: PathBuf, brings_client: bool) -> Result {
 
 /// A worker reads, all its connections become half-open, and it goes on over new ones, without loss and without repeat.
 async fn resumes(authority: &Path, config: aws::Config, retrieval: Retrieval, silence: Duration, brings_client: bool) -> Result {
-    let setup = Setup::new("127.0.0.1", authority).await?;
+    let setup = Setup::new("127.0.0.1", authority, SHARDS).await?;
     let mut builder = sdk(&setup.front.endpoint());
     if brings_client {
         builder = brought(builder, authority)?;
@@ -184,11 +190,12 @@ async fn resumes(authority: &Path, config: aws::Config, retrieval: Retrieval, si
 
     let protocols = setup.front.protocols();
     check(protocols.len() > frozen && protocols.iter().all(|name| name == "h2"), &format!("{frozen} of {protocols:?} were frozen"))?;
-    let mut by_shard: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for record in log.processed() {
-        let text = String::from_utf8_lossy(record.data()).into_owned();
-        let (shard, n) = text.split_once(' ').ok_or("an unknown record")?;
-        by_shard.entry(shard.to_owned()).or_default().push(n.to_owned());
+    let mut by_shard: BTreeMap<ShardId, Vec<String>> = BTreeMap::new();
+    for call in log.calls() {
+        if let What::ProcessRecords { records, .. } = call.what {
+            let numbers = records.iter().map(|record| String::from_utf8_lossy(record.data()).into_owned());
+            by_shard.entry(call.shard_id).or_default().extend(numbers);
+        }
     }
     let expected: Vec<_> = (0..2 * RECORDS).map(|n| n.to_string()).collect();
     for (shard, numbers) in by_shard {
@@ -198,7 +205,7 @@ async fn resumes(authority: &Path, config: aws::Config, retrieval: Retrieval, si
 }
 
 async fn untrusted(authority: PathBuf) -> Result {
-    let setup = Setup::new("127.0.0.1", &authority.with_file_name("unknown.pem")).await?;
+    let setup = Setup::new("127.0.0.1", &authority.with_file_name("unknown.pem"), SHARDS).await?;
     // What is trusted is another authority.
     let _other = Front::start(setup.server.local_addr(), "127.0.0.1", &authority).await?;
     refused(&setup, &setup.front.endpoint(), &["UnknownIssuer", "SSL_CERT_FILE"]).await?;
@@ -208,7 +215,7 @@ async fn untrusted(authority: PathBuf) -> Result {
 }
 
 async fn of_another_host(authority: PathBuf) -> Result {
-    let setup = Setup::new("kinesis.example", &authority).await?;
+    let setup = Setup::new("kinesis.example", &authority, SHARDS).await?;
     refused(&setup, &setup.front.endpoint(), &["kinesis.example", "check the endpoint"]).await
 }
 
@@ -242,6 +249,6 @@ async fn consumer(client: &AwsStreamClient, setup: &Setup) -> Result<ConsumerArn
     Ok(registered.arn)
 }
 
-fn check(holds: bool, what: &str) -> Result {
+pub(super) fn check(holds: bool, what: &str) -> Result {
     if holds { Ok(()) } else { Err(what.into()) }
 }

@@ -14,7 +14,10 @@ use async_trait::async_trait;
 use aws_sdk_kinesis::{Client, Config, types as sdk};
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use super::{
     attempts::Attempts,
@@ -55,6 +58,9 @@ pub(super) struct Connection {
     pub(super) attempts: Attempts,
     /// Nothing new goes here.
     suspect: AtomicBool,
+    /// Whether the server has answered, and no answer broke off since.
+    made: AtomicBool,
+    making: Semaphore,
 }
 
 impl Connections {
@@ -85,13 +91,34 @@ impl Connections {
             None => config,
         };
         let client = Client::from_conf(config.build());
-        let connection = Arc::new(Connection { client, attempts, suspect: AtomicBool::new(false) });
+        let connection = Arc::new(Connection {
+            client,
+            attempts,
+            suspect: AtomicBool::new(false),
+            made: AtomicBool::new(false),
+            making: Semaphore::new(1),
+        });
         open.push(Arc::clone(&connection));
         connection
     }
 }
 
 impl Connection {
+    /// Waits while another call makes the connection; with a permit, the caller is the one that does. HTTP clients do not
+    /// know beforehand whether a server speaks HTTP/2, and make a connection for each call until one says so.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if self.made.load(Ordering::Acquire) {
+            return None;
+        }
+        let turn = self.making.acquire().await.expect("nobody closes it");
+        (!self.made.load(Ordering::Acquire)).then_some(turn)
+    }
+
+    /// Notes whether the server answers over it.
+    pub(super) fn is_made(&self, made: bool) {
+        self.made.store(made, Ordering::Release);
+    }
+
     /// No more subscriptions go to it: it may be dead without having said so.
     pub(super) fn distrust(&self) {
         self.suspect.store(true, Ordering::Relaxed);
@@ -138,7 +165,10 @@ impl AwsSubscription {
             match self.frames.next().await {
                 Some(Ok(frame)) => self.frame = frame,
                 None if self.messages.is_between_messages() => return Ok(None),
-                None | Some(Err(_)) => return Err(self.call().broken_off()),
+                None | Some(Err(_)) => {
+                    self.connection.is_made(false);
+                    return Err(self.call().broken_off());
+                }
             }
         }
     }
@@ -249,6 +279,23 @@ mod tests {
         c.distrust();
         let d = connections.get();
         assert!(!Arc::ptr_eq(&c, &d) && !Arc::ptr_eq(&a, &d));
+    }
+
+    #[tokio::test]
+    async fn one_call_at_a_time_makes_the_connection() {
+        let connection = Connections::new(config(), &super::super::Config::default()).get();
+        let first = connection.turn().await;
+        let (mut second, mut third) = (Box::pin(connection.turn()), Box::pin(connection.turn()));
+        assert!(first.is_some() && futures::poll!(&mut second).is_pending() && futures::poll!(&mut third).is_pending());
+        // It got no answer, and the next one tries.
+        drop(first);
+        let second = second.await;
+        assert!(second.is_some() && futures::poll!(&mut third).is_pending());
+        connection.is_made(true);
+        drop(second);
+        assert!(third.await.is_none() && connection.turn().await.is_none());
+        connection.is_made(false);
+        assert!(connection.turn().await.is_some());
     }
 
     #[test]

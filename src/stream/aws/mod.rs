@@ -313,8 +313,11 @@ impl StreamClient for AwsStreamClient {
         // The limit covers the beginning of the answer. The stream that follows has none: who reads it knows how long
         // silence is good.
         let begun = async {
-            let outcome = request.send().await;
-            match (tap.answer(), outcome) {
+            let turn = connection.turn().await;
+            let (outcome, answer) = (request.send().await, tap.answer());
+            connection.is_made(answer.is_some() || outcome.as_ref().is_err_and(|failure| failure.raw_response().is_some()));
+            drop(turn);
+            match (answer, outcome) {
                 (Some(answer), _) if answer.is_success() => Ok(answer.body),
                 (Some(answer), _) => {
                     let status = answer.status;

@@ -25,8 +25,8 @@ mod worker;
 pub use fan_out::Subscription;
 pub use kinesis::LocalKinesis;
 pub use model::{
-    AccountLimits, Config, ConsumerReference, ConsumersPage, CreateStream, Delays, FanOut, Limits, ListShards, ListStreamConsumers,
-    ListStreams, Model, MonitoringChange, PutEntry, PutOutcome, PutReceipt, Quirks, ResourceArn, ServiceError, ServiceErrorCode,
-    ShardLevelMetric, StreamConsumer, StreamMode, StreamPage, StreamSummary, StreamsPage, SubscriptionId, SubscriptionStep, TagsPage,
-    UpdatedShardCount,
+    AccountLimits, CommitmentStatus, Config, ConsumerReference, ConsumersPage, CreateStream, Delays, FanOut, Limits, ListShards,
+    ListStreamConsumers, ListStreams, Model, MonitoringChange, PutEntry, PutOutcome, PutReceipt, Quirks, RecordDistributionStrategy,
+    ResourceArn, ServiceError, ServiceErrorCode, ShardLevelMetric, StreamConsumer, StreamMode, StreamPage, StreamSummary, StreamsPage,
+    SubscriptionId, SubscriptionStep, TagsPage, ThroughputCommitment, UpdatedShardCount, UpdatedWarmThroughput, WarmThroughput,
 };

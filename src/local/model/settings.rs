@@ -1,6 +1,6 @@
 //! UpdateStreamMode, UpdateMaxRecordSize and DescribeLimits.
 
-use super::{Model, ServiceError, StreamMode, encryption::count};
+use super::{Model, RecordDistributionStrategy, ServiceError, ServiceErrorCode, StreamMode, encryption::count, on_demand::warm_shards};
 use crate::{limits, stream::StreamReference, types::Timestamp};
 
 /// On-demand streams of an account, unless it asks for more.
@@ -23,21 +23,40 @@ pub struct AccountLimits {
 }
 
 impl Model {
-    /// `UpdateStreamMode`. The shards stay as they are.
+    /// `UpdateStreamMode`. The shards stay as they are, unless the stream is given warm throughput with the on-demand mode.
     ///
     /// # Errors
     /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded` at the third call of a day, `InvalidArgument` when the
-    /// stream has the mode already.
-    pub fn update_stream_mode(&mut self, now: Timestamp, stream: &StreamReference, mode: StreamMode) -> Result<(), ServiceError> {
+    /// stream has the mode already, or for warm throughput in an account without commitment; `Validation` for warm
+    /// throughput of a provisioned stream.
+    pub fn update_stream_mode(
+        &mut self,
+        now: Timestamp,
+        stream: &StreamReference,
+        mode: StreamMode,
+        warm_mibps: Option<u32>,
+    ) -> Result<(), ServiceError> {
+        if mode == StreamMode::Provisioned && warm_mibps.is_some() {
+            let message = "WarmThroughputMiBps must not be given for the provisioned capacity mode.";
+            return Err(ServiceError::new(ServiceErrorCode::Validation, message));
+        }
+        let (committed, in_use) = (self.account.is_committed(now), self.open_shards());
         self.on(now, stream, |stream, cx| {
             stream.require_active(cx)?;
             if stream.facts.mode == mode {
                 let message = format!("Stream {} is in the capacity mode {} already.", stream.facts.name, mode.as_str());
                 return Err(ServiceError::invalid(message));
             }
+            let shards = warm_shards(warm_mibps, committed)?;
             count("UpdateStreamMode", &mut stream.facts.mode_updates, now, cx.config.limits.update_stream_mode_calls_per_day)?;
             stream.facts.mode = mode;
-            stream.changed(cx);
+            // Both are of on-demand streams only.
+            stream.facts.distribution = RecordDistributionStrategy::default();
+            stream.facts.warm_mibps = None;
+            match warm_mibps {
+                Some(mibps) => stream.warm(cx, mibps, shards, in_use)?,
+                None => stream.changed(cx),
+            }
             Ok(())
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Config, ServiceError, ServiceErrorCode, ShardLevelMetric, StreamMode, StreamSummary, SubscriptionId,
+    Config, RecordDistributionStrategy, ServiceError, ServiceErrorCode, ShardLevelMetric, StreamMode, StreamSummary, SubscriptionId,
     change::{Change, Journal},
     consumers::{ConsumerFacts, ConsumerRates},
     encryption::Encryption,
@@ -79,6 +79,11 @@ pub(in crate::local) struct StreamFacts {
     pub(super) tags: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) policy: Option<String>,
+    #[serde(default)]
+    pub(super) distribution: RecordDistributionStrategy,
+    /// Warm throughput that was asked for.
+    #[serde(default)]
+    pub(super) warm_mibps: Option<u32>,
     #[serde(default)]
     pub(super) consumers: BTreeMap<String, ConsumerFacts>,
 }
@@ -240,6 +245,8 @@ impl Stream {
             encryption_key: self.facts.encryption.key_id.clone(),
             consumer_count: u32::try_from(self.facts.consumers.len()).unwrap_or(u32::MAX),
             shard_level_metrics: self.facts.metrics.clone(),
+            record_distribution: (self.facts.mode == StreamMode::OnDemand).then_some(self.facts.distribution),
+            warm_throughput: None,
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
     attempts::Attempts,
     convert::{date_time, timestamp, unreadable},
     decode::{
-        Document,
+        Blocks, Document,
         event::{Message, Messages},
     },
     error::Call,
@@ -142,9 +142,9 @@ pub(super) struct AwsSubscription {
 }
 
 impl AwsSubscription {
-    pub(super) fn new(body: SdkBody, connection: Arc<Connection>, call: Call<'_>, shard: &ShardId) -> Self {
+    pub(super) fn new(body: SdkBody, blocks: Blocks, connection: Arc<Connection>, call: Call<'_>, shard: &ShardId) -> Self {
         let (reference, region) = (call.stream.clone(), call.region.to_owned());
-        let (frames, frame, messages) = (ByteStream::new(body), Bytes::new(), Messages::default());
+        let (frames, frame, messages) = (ByteStream::new(body), Bytes::new(), Messages::new(blocks));
         Self { frames, frame, messages, connection, reference, shard: shard.clone(), region, asked: None }
     }
 

@@ -32,6 +32,7 @@ use aws_types::{SdkConfig, service_config::ServiceConfigKey};
 pub(crate) use self::tls::distrust;
 use self::{
     convert::{date_time, description, shard, shard_filter},
+    decode::Blocks,
     error::Call,
     fan_out::{AwsSubscription, Connections, arn_or_name, consumer, starting_position, stream_of},
     records::Dialect,
@@ -109,6 +110,7 @@ pub struct AwsStreamClient {
     region: String,
     config: Config,
     dialect: Arc<Dialect>,
+    blocks: Blocks,
 }
 
 impl AwsStreamClient {
@@ -152,7 +154,14 @@ impl AwsStreamClient {
             .build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
         let subscriptions = Arc::new(Connections::new(sdk_config.clone(), &config));
-        Self { session: Arc::new(Session::new(sdk_config)), subscriptions, region, config, dialect: Arc::default() }
+        Self {
+            session: Arc::new(Session::new(sdk_config)),
+            subscriptions,
+            region,
+            config,
+            dialect: Arc::default(),
+            blocks: Blocks::default(),
+        }
     }
 
     /// Makes one attempt within its time limit and names the call in its error.
@@ -330,7 +339,7 @@ impl StreamClient for AwsStreamClient {
         };
         let limit = self.config.call_timeout;
         match tokio::time::timeout(limit, begun).await.unwrap_or_else(|_| Err(call.timed_out(limit))) {
-            Ok(body) => Ok(Box::new(AwsSubscription::new(body, Arc::clone(&connection), call, shard))),
+            Ok(body) => Ok(Box::new(AwsSubscription::new(body, self.blocks.clone(), Arc::clone(&connection), call, shard))),
             Err(error) => {
                 if error.kind() == ErrorKind::Timeout {
                     connection.distrust();

@@ -116,8 +116,8 @@ impl LocalKinesis {
     /// `UpdateStreamWarmThroughput`, in MiB per second: a shard for each.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded`, `InvalidArgument` in an account without commitment, `Validation`
-    /// for a provisioned stream.
+    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded`, `InvalidArgument` for a provisioned stream or in an account
+    /// without commitment.
     pub fn update_stream_warm_throughput(&self, stream: &StreamReference, mibps: u32) -> ServiceResult<UpdatedWarmThroughput> {
         self.write(|model, now| model.update_stream_warm_throughput(now, stream, mibps))
     }

@@ -68,7 +68,7 @@ async fn an_on_demand_stream_has_shards_for_its_warm_throughput() {
     assert_eq!((updated.stream_name.as_deref(), updated.warm_throughput.and_then(|w| w.target_mibps)), (Some("warm"), Some(20)));
     assert_eq!((warm(&sdk, "warm").await, summary(&sdk, "warm").await.open_shard_count), (Some((20, 20)), 20));
     for (stream, mibps, code) in [
-        ("clicks", 8, "ValidationException"),
+        ("clicks", 8, "InvalidArgumentException"),
         ("warm", -1, "ValidationException"),
         ("warm", 10_241, "LimitExceededException"),
         ("none", 8, "ResourceNotFoundException"),

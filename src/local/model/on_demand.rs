@@ -64,7 +64,7 @@ impl Model {
     ///
     /// # Errors
     /// `ResourceNotFound`, `ResourceInUse` while the stream is changing, `LimitExceeded` above 10 GiB per second or the
-    /// account's shards, `InvalidArgument` in an account without commitment, `Validation` for a provisioned stream.
+    /// account's shards, `InvalidArgument` for a provisioned stream or in an account without commitment.
     pub fn update_stream_warm_throughput(
         &mut self,
         now: Timestamp,
@@ -75,7 +75,7 @@ impl Model {
         self.on(now, stream, |stream, cx| {
             if stream.facts.mode != StreamMode::OnDemand {
                 let message = "UpdateStreamWarmThroughput is only supported for data streams with the on-demand capacity mode.";
-                return Err(ServiceError::new(ServiceErrorCode::Validation, message));
+                return Err(ServiceError::invalid(message));
             }
             stream.require_active(cx)?;
             let shards = warm_shards(Some(mibps), committed)?;

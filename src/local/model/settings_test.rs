@@ -194,7 +194,7 @@ fn warm_throughput_is_a_shard_for_each_mebibyte() {
     assert_eq!(code(m.update_stream_warm_throughput(NOW, &own, 10_241)), ServiceErrorCode::LimitExceeded);
     m.update_stream_mode(NOW, &stream(), StreamMode::Provisioned, None).expect("changed");
     assert_eq!(m.describe_stream_summary(NOW, &stream()).expect("described").warm_throughput, None);
-    assert_eq!(code(m.update_stream_warm_throughput(NOW, &stream(), 10)), ServiceErrorCode::Validation);
+    assert_eq!(code(m.update_stream_warm_throughput(NOW, &stream(), 10)), ServiceErrorCode::InvalidArgument);
     let provisioned = CreateStream { warm_throughput_mibps: Some(6), ..CreateStream::provisioned("p".parse().expect("valid"), 1) };
     assert_eq!(code(m.create_stream(NOW, &provisioned)), ServiceErrorCode::Validation);
 }

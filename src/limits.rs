@@ -31,9 +31,10 @@ pub const WRITE_RECORDS_PER_SECOND: u64 = 1000;
 pub const PUT_RECORDS_MAX_RECORDS: usize = 500;
 /// Bytes in one PutRecords request, partition keys included (PutRecords).
 pub const PUT_RECORDS_MAX_BYTES: usize = 10 * 1024 * 1024;
-/// Largest record payload a stream can be set to take; 1 MiB unless raised by UpdateMaxRecordSize (PutRecord).
+/// Largest record, payload and partition key, a stream can be set to take; 1 MiB unless raised by UpdateMaxRecordSize
+/// (PutRecord).
 pub const RECORD_MAX_BYTES: usize = 10 * 1024 * 1024;
-/// Record payload that a stream takes unless told otherwise (UpdateMaxRecordSize).
+/// Record, payload and partition key, that a stream takes unless told otherwise (UpdateMaxRecordSize).
 pub const RECORD_DEFAULT_MAX_BYTES: usize = 1024 * 1024;
 /// Characters of a partition key (PutRecord).
 pub const PARTITION_KEY_MAX_CHARS: usize = 256;
@@ -45,7 +46,9 @@ pub const RETENTION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub const SUBSCRIBE_CALL_INTERVAL: Duration = Duration::from_secs(1);
 /// Stream consumers of one stream (RegisterStreamConsumer).
 pub const CONSUMERS_PER_STREAM: u32 = 20;
-/// Stream consumers of one stream that may be in creation at a time (RegisterStreamConsumer).
+/// RegisterStreamConsumer calls per second and account (RegisterStreamConsumer).
+pub const REGISTER_CONSUMER_CALLS_PER_SECOND: u32 = 5;
+/// Stream consumers of one account that may be in creation at a time (RegisterStreamConsumer).
 pub const CONSUMERS_IN_CREATION: u32 = 5;
 /// Bytes per second that one stream consumer gets from one shard (SubscribeToShard).
 pub const FAN_OUT_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the local Kinesis and DynamoDB with boto3 as anybody uses it: producer, consumer and operator.
 
-    pip install boto3
+    pip install boto3==1.44.5
     shardkeeper local --kinesis-port 4567 --dynamodb-port 8000
     boto3_check.py --kinesis http://127.0.0.1:4567 --dynamodb http://127.0.0.1:8000
 
@@ -17,7 +17,7 @@ import uuid
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EventStreamError
 
 RUN = uuid.uuid4().hex[:8]
 HASH_KEYS = 2**128
@@ -50,7 +50,7 @@ def wait_for(what, condition, seconds=30):
     while time.monotonic() < deadline:
         if condition():
             return
-        time.sleep(0.05)
+        time.sleep(0.25)  # DescribeStreamSummary is taken 20 times a second, for all of an account.
     raise Mismatch(f"{what}: not within {seconds} s")
 
 
@@ -207,6 +207,135 @@ def check_retention(kinesis, name):
     wait_for("retention is lowered", lambda: active(kinesis, name) and hours() == 24)
 
 
+def check_consumers(kinesis, name, arn, state):
+    registered = kinesis.register_stream_consumer(StreamARN=arn, ConsumerName="check", Tags={"team": "payments"})["Consumer"]
+    consumer = registered["ConsumerARN"]
+    expect("consumer ARN", consumer.startswith(f"{arn}/consumer/check:"), True)
+    expect("status in the answer", registered["ConsumerStatus"], "CREATING")
+
+    def described(**reference):
+        return kinesis.describe_stream_consumer(**reference)["ConsumerDescription"]
+
+    wait_for("consumer becomes ACTIVE", lambda: described(ConsumerARN=consumer)["ConsumerStatus"] == "ACTIVE")
+    by_name = described(StreamARN=arn, ConsumerName="check")
+    expect("consumer by name", (by_name["ConsumerARN"], by_name["StreamARN"]), (consumer, arn))
+    listed = [c["ConsumerName"] for page in kinesis.get_paginator("list_stream_consumers").paginate(StreamARN=arn) for c in page["Consumers"]]
+    expect("consumers", listed, ["check"])
+    summary = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+    expect("number of consumers", summary["ConsumerCount"], 1)
+    expect_error("register it again", "ResourceInUseException", kinesis.register_stream_consumer, StreamARN=arn, ConsumerName="check")
+    expect_error("delete a stream with consumers", "ResourceInUseException", kinesis.delete_stream, StreamName=name)
+    expect("tags of the consumer", kinesis.list_tags_for_resource(ResourceARN=consumer)["Tags"], [{"Key": "team", "Value": "payments"}])
+    state["consumer"] = consumer
+
+
+def events_of(kinesis, consumer, shard, **position):
+    return iter(kinesis.subscribe_to_shard(ConsumerARN=consumer, ShardId=shard, StartingPosition=position)["EventStream"])
+
+
+def next_event(events):
+    return next(events)["SubscribeToShardEvent"]
+
+
+def check_fan_out(kinesis, name, consumer):
+    shard = kinesis.list_shards(StreamName=name, ShardFilter={"Type": "AT_LATEST"})["Shards"][0]
+    hash_key = shard["HashKeyRange"]["StartingHashKey"]
+    shard = shard["ShardId"]
+
+    def put(data):
+        return kinesis.put_record(StreamName=name, Data=data, PartitionKey="k", ExplicitHashKey=hash_key)["SequenceNumber"]
+
+    def subscribe(**position):
+        return events_of(kinesis, consumer, shard, **position)
+
+    first = put(b"first")
+    events = subscribe(Type="AT_SEQUENCE_NUMBER", SequenceNumber=first)
+    event = next_event(events)
+    expect("what was there", [r["Data"] for r in event["Records"]], [b"first"])
+    expect("continuation", event["ContinuationSequenceNumber"], first)
+    expect("nothing waits", event["MillisBehindLatest"], 0)
+    expect_error(
+        "a second subscription", "ResourceInUseException", kinesis.subscribe_to_shard,
+        ConsumerARN=consumer, ShardId=shard, StartingPosition={"Type": "LATEST"},
+    )
+    expect_error(
+        "a third one within a second", "LimitExceededException", kinesis.subscribe_to_shard,
+        ConsumerARN=consumer, ShardId=shard, StartingPosition={"Type": "LATEST"},
+    )
+    second = put(b"second")
+    event = next_event(events)
+    expect("what is put meanwhile", [(r["Data"], r["SequenceNumber"]) for r in event["Records"]], [(b"second", second)])
+    idle = next_event(events)
+    expect("an idle shard", (idle["Records"], idle["MillisBehindLatest"]), ([], 0))
+    expect("its continuation", int(idle["ContinuationSequenceNumber"]) >= int(second), True)
+
+    # More than five seconds after the first, another takes its place.
+    successor = subscribe(Type="AFTER_SEQUENCE_NUMBER", SequenceNumber=idle["ContinuationSequenceNumber"])
+    try:
+        while True:
+            next_event(events)
+    except EventStreamError as error:
+        expect("end of the first subscription", error.response["Error"]["Code"], "ResourceInUseException")
+
+    third = put(b"third")
+    kinesis.split_shard(StreamName=name, ShardToSplit=shard, NewStartingHashKey=str(int(hash_key) + 10))
+    records, event = [], {}
+    while "ChildShards" not in event:
+        event = next_event(successor)
+        records += [r["SequenceNumber"] for r in event["Records"]]
+    expect("records to the end of the shard", records, [third])
+    expect("number of children", len(event["ChildShards"]), 2)
+    expect("parents of the children", [c["ParentShards"] for c in event["ChildShards"]], [[shard], [shard]])
+    expect("no continuation at the end", event.get("ContinuationSequenceNumber", ""), "")
+    expect("the subscription is over", next(successor, None), None)
+    wait_for("split is done", lambda: active(kinesis, name))
+
+    kinesis.deregister_stream_consumer(ConsumerARN=consumer)
+
+    def gone():
+        try:
+            kinesis.describe_stream_consumer(ConsumerARN=consumer)
+        except kinesis.exceptions.ResourceNotFoundException:
+            return True
+        return False
+
+    wait_for("consumer is gone", gone)
+    expect_error(
+        "subscribe as no consumer", "ResourceNotFoundException", kinesis.subscribe_to_shard,
+        ConsumerARN=consumer, ShardId=shard, StartingPosition={"Type": "LATEST"},
+    )
+
+
+def check_settings(kinesis, name, arn):
+    kinesis.add_tags_to_stream(StreamName=name, Tags={"team": "payments", "stage": "test"})
+    kinesis.remove_tags_from_stream(StreamName=name, TagKeys=["stage"])
+    page = kinesis.list_tags_for_stream(StreamName=name)
+    expect("tags", (page["Tags"], page["HasMoreTags"]), ([{"Key": "team", "Value": "payments"}], False))
+    kinesis.tag_resource(ResourceARN=arn, Tags={"owner": "me"})
+    kinesis.untag_resource(ResourceARN=arn, TagKeys=["team"])
+    expect("tags by ARN", kinesis.list_tags_for_resource(ResourceARN=arn)["Tags"], [{"Key": "owner", "Value": "me"}])
+
+    def encryption():
+        summary = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+        return summary["StreamStatus"], summary.get("EncryptionType"), summary.get("KeyId")
+
+    key = "alias/aws/kinesis"
+    kinesis.start_stream_encryption(StreamName=name, EncryptionType="KMS", KeyId=key)
+    wait_for("encryption is on", lambda: encryption() == ("ACTIVE", "KMS", key))
+    expect("a record put now", kinesis.put_record(StreamName=name, Data=b"x", PartitionKey="k")["EncryptionType"], "KMS")
+    kinesis.stop_stream_encryption(StreamName=name, EncryptionType="KMS", KeyId=key)
+    wait_for("encryption is off", lambda: encryption()[:2] == ("ACTIVE", "NONE"))
+    metrics = kinesis.enable_enhanced_monitoring(StreamName=name, ShardLevelMetrics=["IncomingBytes"])
+    expect("metrics", metrics["DesiredShardLevelMetrics"], ["IncomingBytes"])
+    wait_for("stream becomes ACTIVE", lambda: active(kinesis, name))
+
+    limits = kinesis.describe_limits()
+    expect("DescribeLimits", limits["OpenShardCount"] > 0 and limits["OnDemandStreamCountLimit"] == 50, True)
+    expect_error("DescribeLimits twice a second", "LimitExceededException", kinesis.describe_limits)
+    settings = kinesis.describe_account_settings()
+    expect("account settings", settings["MinimumThroughputBillingCommitment"]["Status"], "DISABLED")
+
+
 def check_errors(kinesis, name):
     shard = "shardId-000000000001"
     gone = f"none-{RUN}"
@@ -307,6 +436,9 @@ def main():
         ("streams", lambda: steps_state.update(arn=check_streams(kinesis, name))),
         ("records", lambda: check_records(kinesis, name, steps_state["arn"])),
         ("resharding", lambda: check_resharding(kinesis, name, steps_state["arn"])),
+        ("consumers", lambda: check_consumers(kinesis, name, steps_state["arn"], steps_state)),
+        ("fan-out", lambda: check_fan_out(kinesis, name, steps_state["consumer"])),
+        ("settings", lambda: check_settings(kinesis, name, steps_state["arn"])),
         ("retention", lambda: check_retention(kinesis, name)),
         ("errors", lambda: check_errors(kinesis, name)),
         ("delete", lambda: check_delete(kinesis, name)),

@@ -18,15 +18,19 @@ use crate::{
 
 /// What a registry or a compiler may take.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// As they are on PyPI; those of npm, Go, Maven and crates.io stand in the files beside the clients.
+const BOTO3: &str = "boto3==1.44.5";
+const AWS_CLI: &str = "awscli==1.46.3";
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/clients");
 
 pub(crate) fn trials_if_asked() -> Vec<Trial> {
     let asked = std::env::var_os("INTEROP").is_some_and(|value| value == "1");
-    let trials: [(Trial, &[&str]); 6] = [
+    let trials: [(Trial, &[&str]); 7] = [
         (trial("interop_boto3", boto3), &["python3"]),
         (trial("interop_aws_cli", aws_cli), &["python3"]),
         (trial("interop_node", node), &["node", "npm"]),
         (trial("interop_go", go), &["go"]),
+        (trial("interop_rust", rust), &["cargo"]),
         (trial("interop_kcl_3", kcl::version_3), &["java", "mvn"]),
         (trial("interop_kcl_2", kcl::version_2), &["java", "mvn"]),
     ];
@@ -53,7 +57,7 @@ fn client(path: &str) -> PathBuf {
 
 async fn boto3() -> Result {
     let dir = tempfile::tempdir()?;
-    let python = environment(&dir, "boto3").await?.join("python");
+    let python = environment(&dir, BOTO3).await?.join("python");
     let mut check = Command::new(python);
     check.arg(client("boto3_check.py"));
     against_server("boto3_check", check, &dir).await
@@ -61,7 +65,7 @@ async fn boto3() -> Result {
 
 async fn aws_cli() -> Result {
     let dir = tempfile::tempdir()?;
-    let programs = environment(&dir, "awscli").await?;
+    let programs = environment(&dir, AWS_CLI).await?;
     let mut check = Command::new(programs.join("python"));
     check.arg(client("awscli/check.py")).arg("--aws").arg(programs.join("aws"));
     against_server("aws_cli_check", check, &dir).await
@@ -87,6 +91,16 @@ async fn go() -> Result {
     build.arg("build").arg("-o").arg(&program).arg(".").current_dir(client("go"));
     run("go", build, &dir).await?;
     against_server("go_check", Command::new(program), &dir).await
+}
+
+async fn rust() -> Result {
+    let dir = tempfile::tempdir()?;
+    // Kept, since it takes minutes to build the SDK.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop-rust");
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--locked", "--target-dir"]).arg(&target).current_dir(client("rust"));
+    run("cargo", build, &dir).await?;
+    against_server("rust_check", Command::new(target.join("debug/shardkeeper-interop-rust")), &dir).await
 }
 
 /// A Python environment with a package of PyPI; returns the directory of its programs.

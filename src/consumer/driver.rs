@@ -6,8 +6,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    ShardOutcome, StreamContext,
+    ShardDeliveries, ShardOutcome, StreamContext,
     calls::{create, describe, guarded},
+    delivery::Wanted,
     flow::Flow,
     state::{Action, Call, Ending, Event, State},
     status::{ShardPhase, StatusCell},
@@ -44,13 +45,14 @@ pub(crate) async fn run_shard(context: StreamContext, held: HeldLease, status: S
 
 struct Driver {
     flow: Flow,
+    deliveries: ShardDeliveries,
     context: StreamContext,
     lease: Lease,
     checkpointer: Checkpointer,
     gauge: Gauge,
     automatic: Option<Task<()>>,
     processor: Option<Box<dyn RecordProcessor>>,
-    /// In hand, until user code returned `Ok` for it.
+    /// In hand, until user code returned `Ok` for all of it.
     batch: Option<Batch>,
     children: Vec<ChildShard>,
     /// Attempts at the call in hand.
@@ -65,10 +67,15 @@ impl Driver {
     fn new(context: StreamContext, held: HeldLease, status: StatusCell) -> Self {
         let HeldLease { lease, handle } = held;
         let checkpointer = Checkpointer::new(&handle, lease.checkpoint);
-        let gauge = Gauge::default();
-        status.attach(&checkpointer, &gauge, context.config.handler_timeout);
+        let gauge = match context.registration {
+            Some(_) => Gauge::default(),
+            None => Gauge::with_pause(context.polling.idle_interval),
+        };
+        let deliveries = context.deliveries.of(context.stream.name(), lease.shard_id.clone());
+        status.attach(&checkpointer, &gauge, &deliveries, context.config.handler_timeout);
         Self {
             flow: Flow::new(handle, status, &context.config),
+            deliveries,
             context,
             lease,
             checkpointer,
@@ -89,7 +96,7 @@ impl Driver {
         loop {
             let event = match action {
                 Action::AwaitParents => self.parents().await,
-                Action::AwaitFence => self.flow.fence().await,
+                Action::AwaitFence => self.gate().await,
                 Action::Call(call) => self.call(call).await,
                 Action::AwaitRetry => self.await_retry().await,
                 Action::Fetch => self.fetch().await,
@@ -120,6 +127,24 @@ impl Driver {
         }
     }
 
+    /// Waits until the call that is due may be made: by the fence, and what is delivered also by the worker's handle.
+    async fn gate(&mut self) -> Event {
+        let wanted = match (self.flow.state, &self.batch) {
+            (State::Gate { call: Call::Process, again: false }, Some(batch)) => Wanted::UpTo(batch.records().len()),
+            (State::Gate { call: Call::Process, again: true }, Some(batch)) => Wanted::Again(batch.records().len()),
+            (State::Gate { call: Call::ShardEnded, .. }, _) => Wanted::End,
+            _ => return self.flow.fence().await,
+        };
+        match (self.flow.admission(&self.deliveries, wanted).await, &mut self.batch) {
+            (Ok(records), Some(batch)) => {
+                batch.divide(records);
+                Event::Ready
+            }
+            (Ok(_), None) => Event::Ready,
+            (Err(event), _) => event,
+        }
+    }
+
     async fn call(&mut self, call: Call) -> Event {
         self.attempts += 1;
         let outcome = match call {
@@ -142,7 +167,11 @@ impl Driver {
                     && let Some(batch) = self.batch.take()
                 {
                     self.checkpointer.acknowledge(batch.last());
-                    self.flow.status.processed(batch.records.len());
+                    self.flow.status.processed(batch.records().len());
+                    self.batch = batch.rest();
+                    if self.batch.is_none() {
+                        self.flow.status.in_hand(None);
+                    }
                 }
                 if self.attempts > 1 {
                     self.flow.status.set_failure(None);
@@ -246,7 +275,7 @@ impl Driver {
         let cancelled = CancellationToken::new();
         let input = ProcessRecordsInput {
             shard_id: &self.lease.shard_id,
-            records: &batch.records,
+            records: batch.records(),
             millis_behind_latest: batch.millis_behind_latest,
             checkpointer: &self.checkpointer,
             attempt: self.attempts,
@@ -293,7 +322,7 @@ impl Driver {
     /// no such user`.
     fn trouble(&self, call: Call) -> String {
         let batch = match (&self.batch, call) {
-            (Some(batch), Call::Process) => match (batch.records.first(), batch.records.last()) {
+            (Some(batch), Call::Process) => match (batch.records().first(), batch.records().last()) {
                 (Some(first), Some(last)) if first.sequence_number() != last.sequence_number() => {
                     format!(" of records {} to {}", first.sequence_number(), last.sequence_number())
                 }
@@ -344,6 +373,9 @@ impl Driver {
     }
 
     async fn fetch(&mut self) -> Event {
+        if self.batch.is_some() {
+            return Event::BatchReady;
+        }
         self.flow.status.enter(ShardPhase::Reading);
         if let Err(event) = self.opened().await {
             return event;
@@ -355,6 +387,7 @@ impl Driver {
             };
             let event = match delivery {
                 Ok(Delivery::Batch(batch)) => {
+                    self.flow.status.in_hand(Some(batch.millis_behind_latest));
                     self.batch = Some(batch);
                     Event::BatchReady
                 }

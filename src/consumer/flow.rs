@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Config,
+    Config, ShardDeliveries,
+    delivery::{Hold, Wanted},
     state::{Action, Event, State},
     status::{ShardPhase, StatusCell},
 };
@@ -114,6 +115,27 @@ impl Flow {
             }
         }
         Event::Ready
+    }
+
+    /// Waits until the fence allows user code to be called, the shard is not paused, and the rate limit of the worker lets
+    /// something through: how many of the records wanted.
+    pub(super) async fn admission(&mut self, deliveries: &ShardDeliveries, wanted: Wanted) -> Result<usize, Event> {
+        let mut turn = None;
+        loop {
+            if !self.handle.may_process() {
+                turn = None;
+                match self.fence().await {
+                    Event::Ready => {}
+                    event => return Err(event),
+                }
+            }
+            match deliveries.admit(turn.take(), wanted) {
+                Ok(records) => return Ok(records),
+                Err(Hold::Paused) => self.status.enter(ShardPhase::Paused),
+                Err(Hold::RateLimit) => self.status.enter(ShardPhase::RateLimited),
+            }
+            turn = self.race(deliveries.turn(wanted)).await?;
+        }
     }
 
     /// Lets a call run to its end. Meanwhile a stop request and the loss of the lease are noted and start deadlines;

@@ -22,13 +22,18 @@ use crate::{
 };
 
 mod calls;
+mod delivery;
 mod driver;
 mod flow;
+mod pause;
+mod rate;
 mod state;
 mod status;
 
+pub use pause::Shards;
 pub use status::{ShardPhase, ShardStatus};
 
+pub(crate) use delivery::{Deliveries, ShardDeliveries};
 pub(crate) use driver::run_shard;
 pub(crate) use status::StatusCell;
 
@@ -121,6 +126,8 @@ pub(crate) struct StreamContext {
     pub(crate) unpacking: Unpacking,
     /// Shared by all shards of the worker.
     pub(crate) budget: ByteBudget,
+    /// What of the worker is paused, and its rate limit.
+    pub(crate) deliveries: Deliveries,
     pub(crate) clock: SharedClock,
     pub(crate) random: Randomness,
     /// Where fetching and user code run.

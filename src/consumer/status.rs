@@ -8,14 +8,16 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::time::Instant;
 
+use super::{ShardDeliveries, Shards};
 use crate::{
     checkpoint::Checkpointer,
     clock::SharedClock,
     lease::{Lease, LeaseKey},
-    retrieval::{Gauge, kpl::KplCounts},
+    retrieval::{Gauge, Reading, kpl::KplCounts},
     stream::StreamReference,
-    types::{Checkpoint, ShardId, Timestamp},
+    types::{Checkpoint, ShardId, StreamName, Timestamp},
 };
 
 /// What a shard is doing, and what it waits for.
@@ -46,6 +48,10 @@ pub enum ShardPhase {
         /// What the last one said.
         reason: String,
     },
+    /// Paused by [`WorkerHandle::pause`](crate::WorkerHandle::pause): nothing is delivered until it is resumed.
+    Paused,
+    /// Records are there, and the rate limit of the worker does not let them through yet.
+    RateLimited,
     /// Waiting for a subscription to the shard, or for its first event.
     Subscribing,
     /// What is fetched and not processed, by all shards of the worker, has used up `max_buffered_bytes`.
@@ -85,6 +91,8 @@ impl fmt::Display for ShardPhase {
             Self::Processing { attempt: 1 } => f.write_str("processes a batch"),
             Self::Processing { attempt } => write!(f, "processes a batch, attempt {attempt}"),
             Self::Retrying { attempts, reason } => write!(f, "waits to try again after {attempts} failed attempts: {reason}"),
+            Self::Paused => f.write_str("is paused: nothing is delivered until it is resumed"),
+            Self::RateLimited => f.write_str("waits for its turn in the rate limit of this worker"),
             Self::Subscribing => f.write_str("waits for its subscription; after another worker's it can take 6 seconds"),
             Self::WaitingForMemory => f.write_str("waits until other shards have processed what they hold: max_buffered_bytes is used up"),
             Self::Throttled => f.write_str("is throttled by the stream: its read limits, or those of its KMS key, are used up"),
@@ -95,6 +103,13 @@ impl fmt::Display for ShardPhase {
             Self::Stopped { reason } => write!(f, "stopped: {reason}"),
             Self::Finished => f.write_str("is done here"),
         }
+    }
+}
+
+impl ShardPhase {
+    /// Whether what comes next is a delivery, which a pause holds back.
+    const fn delivers_nothing_yet(&self) -> bool {
+        matches!(self, Self::Reading | Self::Paused | Self::RateLimited | Self::Retrying { .. })
     }
 }
 
@@ -117,9 +132,13 @@ pub struct ShardStatus {
     pub since: Timestamp,
     /// Whether a call of user code has taken longer than `consumer.handler_timeout`.
     pub overdue: bool,
+    /// Whether it is paused. What was under way then may still be: the phase says when nothing is.
+    pub paused: bool,
     /// The last checkpoint known to be durable, in the text form of the lease table.
     pub checkpoint: String,
-    /// How far reading is behind the tip; `None` before the first answer. When none has come for 15 seconds, its age is added.
+    /// How far processing is behind the tip: reading, or the batch in hand with the time for which it has been there; `None`
+    /// before the first answer. When none has come for 15 seconds, or twice `polling.idle_interval` if that is longer, its
+    /// age is added.
     pub millis_behind_latest: Option<u64>,
     /// Records processed by this worker in this tenure.
     pub records: u64,
@@ -127,6 +146,9 @@ pub struct ShardStatus {
     pub failed_calls: u64,
     /// Reads that were throttled.
     pub throttled_calls: u64,
+    /// Iterators that expired between two reads, since processing or the byte budget kept the shard waiting for longer than the
+    /// five minutes that they live. Nothing is lost or repeated by it.
+    pub expired_iterators: u64,
     /// Subscriptions that another reader took the place of long before their end: more than a few mean that another
     /// application uses the same stream consumer.
     pub replaced_subscriptions: u64,
@@ -146,6 +168,7 @@ pub(crate) struct StatusCell(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     stream: String,
+    stream_name: StreamName,
     lease_key: LeaseKey,
     shard_id: ShardId,
     clock: SharedClock,
@@ -160,6 +183,9 @@ struct Cell {
     checkpoint: Checkpoint,
     checkpointer: Option<Checkpointer>,
     gauge: Gauge,
+    deliveries: Option<ShardDeliveries>,
+    /// How far the batch in hand was behind the tip, and since when it is in hand.
+    in_hand: Option<(u64, Instant)>,
     records: u64,
     failed_calls: u64,
     failure: Option<String>,
@@ -181,8 +207,20 @@ impl Cell {
         (taken > self.handler_timeout?).then_some(taken)
     }
 
-    fn why(&self, phase: &ShardPhase, now: Timestamp) -> String {
+    /// What is in hand is behind what is read.
+    fn lag_millis(&self, reading: &Reading) -> Option<u64> {
+        let in_hand = self.in_hand.map(|(behind, since)| {
+            let waits = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            behind.saturating_add(waits)
+        });
+        reading.lag_millis().max(in_hand)
+    }
+
+    fn why(&self, phase: &ShardPhase, trouble: Option<&str>, now: Timestamp) -> String {
         let mut why = phase.to_string();
+        if let (ShardPhase::Paused, Some(trouble)) = (phase, trouble) {
+            why += &format!("; it cannot be read: {trouble}");
+        }
         if let Some(taken) = self.overdue(now) {
             let limit = self.handler_timeout.unwrap_or_default();
             why += &format!(", for {taken:?} now; it may take {limit:?} and was told to stop");
@@ -202,6 +240,8 @@ impl StatusCell {
             checkpoint: lease.checkpoint,
             checkpointer: None,
             gauge: Gauge::default(),
+            deliveries: None,
+            in_hand: None,
             records: 0,
             failed_calls: 0,
             failure: None,
@@ -209,7 +249,14 @@ impl StatusCell {
             handler_timeout: None,
             won_back: false,
         });
-        Self(Arc::new(Inner { stream: stream.to_string(), lease_key: lease.key.clone(), shard_id: lease.shard_id.clone(), clock, state }))
+        Self(Arc::new(Inner {
+            stream: stream.to_string(),
+            stream_name: stream.name(),
+            lease_key: lease.key.clone(),
+            shard_id: lease.shard_id.clone(),
+            clock,
+            state,
+        }))
     }
 
     /// A look at it.
@@ -217,8 +264,11 @@ impl StatusCell {
         let now = self.0.clock.now();
         self.with(|cell| {
             let reading = cell.gauge.read();
-            let lag = reading.lag_millis();
+            let lag = cell.lag_millis(&reading);
+            let paused = cell.deliveries.as_ref().and_then(ShardDeliveries::paused_since);
+            let held = paused.is_some() && cell.phase.delivers_nothing_yet();
             let phase = match (&cell.phase, &reading.trouble) {
+                _ if held => ShardPhase::Paused,
                 (ShardPhase::Reading, Some(reason)) => ShardPhase::Blocked { reason: reason.clone() },
                 (ShardPhase::Reading, None) if reading.waits_for_memory() => ShardPhase::WaitingForMemory,
                 (ShardPhase::Reading, None) if reading.throttled => ShardPhase::Throttled,
@@ -230,15 +280,17 @@ impl StatusCell {
                 stream: self.0.stream.clone(),
                 lease_key: self.0.lease_key.clone(),
                 shard_id: self.0.shard_id.clone(),
-                why: cell.why(&phase, now),
+                why: cell.why(&phase, reading.trouble.as_deref(), now),
                 overdue: cell.overdue(now).is_some(),
+                paused: paused.is_some(),
                 phase,
-                since: cell.since,
+                since: cell.since.max(paused.filter(|_| held).map_or(cell.since, |since| now.minus(since.elapsed()))),
                 checkpoint: cell.checkpointer.as_ref().map_or(cell.checkpoint, Checkpointer::durable).to_string(),
                 millis_behind_latest: lag,
                 records: cell.records,
                 failed_calls: cell.failed_calls,
                 throttled_calls: reading.throttled_calls,
+                expired_iterators: reading.expired_iterators,
                 replaced_subscriptions: reading.replaced_subscriptions,
                 interrupted_reads: reading.interruptions,
                 kpl: reading.kpl,
@@ -247,22 +299,43 @@ impl StatusCell {
         })
     }
 
+    /// Whether it is one of these shards.
+    pub(crate) fn is_of(&self, shards: &Shards) -> bool {
+        shards.contain(&self.0.stream_name, &self.0.shard_id)
+    }
+
     pub(super) fn enter(&self, phase: ShardPhase) {
         let now = self.0.clock.now();
         self.with(|cell| {
-            if cell.phase != phase {
-                cell.phase = phase;
+            if cell.phase == phase {
+                return;
+            }
+            // A shard that is paused while it waits for records has nothing new to say when there are some.
+            if (&cell.phase, &phase) != (&ShardPhase::Reading, &ShardPhase::Paused) {
                 cell.since = now;
             }
+            cell.phase = phase;
         });
     }
 
-    pub(super) fn attach(&self, checkpointer: &Checkpointer, gauge: &Gauge, handler_timeout: Option<Duration>) {
+    pub(super) fn attach(
+        &self,
+        checkpointer: &Checkpointer,
+        gauge: &Gauge,
+        deliveries: &ShardDeliveries,
+        handler_timeout: Option<Duration>,
+    ) {
         self.with(|cell| {
             cell.handler_timeout = handler_timeout;
             cell.checkpointer = Some(checkpointer.clone());
             cell.gauge = gauge.clone();
+            cell.deliveries = Some(deliveries.clone());
         });
+    }
+
+    /// A batch is in hand that was behind the tip by this much, or none is.
+    pub(super) fn in_hand(&self, millis_behind_latest: Option<u64>) {
+        self.with(|cell| cell.in_hand = millis_behind_latest.map(|behind| (behind, Instant::now())));
     }
 
     /// The lease is this worker's again, or no longer, while its former consumer has not ended.
@@ -358,5 +431,13 @@ mod tests {
         assert_eq!(cell.snapshot().millis_behind_latest, Some(60_000));
         gauge.answered(1500);
         assert_eq!((cell.snapshot().millis_behind_latest, cell.snapshot().throttled_calls), (Some(1500), 1));
+        // One that is told to poll idle shards once a minute only.
+        let gauge = Gauge::with_pause(Duration::from_secs(60));
+        cell.with(|c| c.gauge = gauge.clone());
+        gauge.answered(0);
+        tokio::time::sleep(Duration::from_secs(110)).await;
+        assert_eq!(cell.snapshot().phase, ShardPhase::Idle);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!((cell.snapshot().phase, cell.snapshot().millis_behind_latest), (ShardPhase::Reading, Some(125_000)));
     }
 }

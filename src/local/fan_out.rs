@@ -14,7 +14,7 @@ use super::{
     model::{ConsumerReference, ConsumersPage, ListStreamConsumers, StreamConsumer, SubscriptionId, SubscriptionStep},
 };
 use crate::{
-    stream::{ShardPosition, StreamReference, SubscriptionEvent},
+    stream::{Heard, ShardPosition, StreamReference, SubscriptionEvent},
     types::{ConsumerArn, ShardId},
 };
 
@@ -62,12 +62,12 @@ impl LocalKinesis {
     ///
     /// # Errors
     /// `ResourceNotFound`; `ResourceInUse` within 5 seconds of the last subscription of this consumer to this shard, or
-    /// when the consumer is not active; `InvalidArgument` for a sequence number of another shard or a moment ahead.
+    /// when the consumer is not active; `LimitExceeded` within a second of a call that was refused; `InvalidArgument` for a sequence number of another shard or a moment ahead.
     pub fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> ServiceResult<Subscription> {
         let woken = Arc::new(Notify::new());
         let id = self.read(|model, now| model.subscribe_to_shard(now, consumer, shard, position))?;
         self.state().waiting.insert(id, Arc::clone(&woken));
-        Ok(Subscription { kinesis: self.clone(), id, woken })
+        Ok(Subscription { kinesis: self.clone(), id, woken, heard: Heard::default() })
     }
 
     /// `SubscribeToShard` as a dry run: whether it would succeed.
@@ -90,6 +90,7 @@ pub struct Subscription {
     kinesis: LocalKinesis,
     id: SubscriptionId,
     woken: Arc<Notify>,
+    pub(super) heard: Heard,
 }
 
 impl Subscription {
@@ -109,7 +110,10 @@ impl Subscription {
                 Err(error) => return Some(Err(error)),
             };
             match step {
-                SubscriptionStep::Event(event) => return Some(Ok(event)),
+                SubscriptionStep::Event(event) => {
+                    self.heard.note();
+                    return Some(Ok(event));
+                }
                 SubscriptionStep::Ended(error) => return error.map(Err),
                 SubscriptionStep::Wait { until } => {
                     let wait = until.since(now).max(Duration::from_millis(1));

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{LocalKinesis, fan_out, model};
 use crate::{
     error::Result,
-    stream::{ConsumerDescription, ConsumerReference, ShardPosition, StreamReference, Subscription, SubscriptionEvent},
+    stream::{ConsumerDescription, ConsumerReference, Heard, ShardPosition, StreamReference, Subscription, SubscriptionEvent},
     types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
 };
 
@@ -47,5 +47,9 @@ fn description(consumer: &model::StreamConsumer) -> Result<ConsumerDescription> 
 impl Subscription for fan_out::Subscription {
     async fn next(&mut self) -> Result<Option<SubscriptionEvent>> {
         Ok(Self::next(self).await.transpose()?)
+    }
+
+    fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 }

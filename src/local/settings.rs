@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     kinesis::{LocalKinesis, ServiceResult},
     model::{
-        AccountLimits, MonitoringChange, RecordDistributionStrategy, ResourceArn, ShardLevelMetric, StreamMode, TagsPage,
+        AccountLimits, Model, MonitoringChange, RecordDistributionStrategy, ResourceArn, ShardLevelMetric, StreamMode, TagsPage,
         ThroughputCommitment, UpdatedWarmThroughput,
     },
 };
@@ -134,6 +134,12 @@ impl LocalKinesis {
         self.write(|model, now| model.update_stream_record_distribution_strategy(now, stream, strategy))
     }
 
+    /// Whether records of the stream need no partition key.
+    #[cfg(feature = "server")]
+    pub(super) fn ignores_keys(&self, stream: &StreamReference) -> ServiceResult<bool> {
+        self.read(|model, now| model.ignores_keys(now, stream))
+    }
+
     /// `UpdateAccountSettings`: begins or ends the commitment to a least throughput.
     ///
     /// # Errors
@@ -185,8 +191,8 @@ impl LocalKinesis {
     /// `DescribeLimits`.
     ///
     /// # Errors
-    /// `InternalFailure` when a change that was due cannot be kept.
+    /// `LimitExceeded` above one call a second.
     pub fn describe_limits(&self) -> ServiceResult<AccountLimits> {
-        self.read(|model, now| Ok(model.describe_limits(now)))
+        self.read(Model::describe_limits)
     }
 }

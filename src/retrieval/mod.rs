@@ -14,11 +14,9 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::{
-    error::Result,
-    types::{ChildShard, ExtendedSequenceNumber, Record},
-};
+use crate::{error::Result, types::ChildShard};
 
+mod batch;
 mod budget;
 pub mod fan_out;
 pub mod kpl;
@@ -30,6 +28,7 @@ mod trouble;
 mod unpack;
 mod unpacker;
 
+pub(crate) use batch::Batch;
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
 pub use fan_out::{Consumer, Retrieval};
 use stall::Stall;
@@ -62,34 +61,6 @@ pub(crate) enum Delivery {
     ShardEnd(Vec<ChildShard>),
 }
 
-/// Records of one shard in order, and the part of the byte budget that they take up until the batch is dropped.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) records: Vec<Record>,
-    /// How far the batch was behind the tip of the shard when it was read.
-    pub(crate) millis_behind_latest: u64,
-    last: ExtendedSequenceNumber,
-    _reservation: Reservation,
-}
-
-impl Batch {
-    /// A batch, unless there are no records.
-    pub(crate) fn new(records: Vec<Record>, millis_behind_latest: u64, reservation: Reservation) -> Option<Self> {
-        let last = records.last()?.position();
-        Some(Self { records, millis_behind_latest, last, _reservation: reservation })
-    }
-
-    /// Position of the last record.
-    pub(crate) const fn last(&self) -> ExtendedSequenceNumber {
-        self.last
-    }
-
-    /// Payload and keys.
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.records.iter().map(|r| r.size_bytes() as u64).sum()
-    }
-}
-
 /// How reading a shard goes, for its status. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gauge(Arc<Mutex<Reading>>);
@@ -97,6 +68,8 @@ pub(crate) struct Gauge(Arc<Mutex<Reading>>);
 /// A look at a [`Gauge`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reading {
+    /// Longest time between two answers when all is well.
+    pause: Duration,
     /// As the last answer said; `None` before the first.
     pub(crate) millis_behind_latest: Option<u64>,
     /// When the last answer came.
@@ -111,6 +84,8 @@ pub(crate) struct Reading {
     pub(crate) throttled: bool,
     /// Throttled calls in all.
     pub(crate) throttled_calls: u64,
+    /// Iterators that lived too short for what came between two calls, in all.
+    pub(crate) expired_iterators: u64,
     /// Subscriptions that others took the place of long before their end.
     pub(crate) replaced_subscriptions: u64,
     /// How often reading panicked and was begun anew.
@@ -121,15 +96,15 @@ pub(crate) struct Reading {
     pub(crate) kpl: kpl::KplCounts,
 }
 
-/// Age from which an answer says nothing of now: subscriptions that are read send every five seconds, and idle shards are
-/// polled every second.
+/// Age from which an answer says nothing of now, at the least: subscriptions that are read send every five seconds, and idle
+/// shards are polled every second unless the settings say otherwise.
 const STALE_AFTER: Duration = Duration::from_secs(15);
 
 impl Reading {
     /// How far reading is behind: as the last answer said, and longer when there was none for long.
     pub(crate) fn lag_millis(&self) -> Option<u64> {
         let (behind, age) = (self.millis_behind_latest?, self.answered_at?.elapsed());
-        if age <= STALE_AFTER {
+        if age <= STALE_AFTER.max(self.pause * 2) {
             return Some(behind);
         }
         Some(behind.saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
@@ -152,6 +127,11 @@ impl Drop for WaitingForMemory {
 }
 
 impl Gauge {
+    /// One for a shard that may go so long without an answer.
+    pub(crate) fn with_pause(pause: Duration) -> Self {
+        Self(Arc::new(Mutex::new(Reading { pause, ..Reading::default() })))
+    }
+
     pub(crate) fn read(&self) -> Reading {
         self.update(|r| r.clone())
     }
@@ -190,6 +170,14 @@ impl Gauge {
             r.throttled = true;
             r.throttled_calls += 1;
         });
+    }
+
+    /// Notes an expired iterator; returns how many there were.
+    pub(crate) fn iterator_expired(&self) -> u64 {
+        self.update(|r| {
+            r.expired_iterators += 1;
+            r.expired_iterators
+        })
     }
 
     pub(crate) fn replaced(&self) {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Reservation,
-    kpl::{Deaggregated, Deaggregator, Policy, Quarantine},
+    kpl::{Deaggregated, Deaggregator, Policy, Quarantine, Seals},
 };
 use crate::types::Record;
 
@@ -30,6 +30,7 @@ impl Default for Unpacking {
 /// made at once.
 pub(crate) struct OpenPage {
     records: std::vec::IntoIter<Record>,
+    seals: Seals,
     pub(crate) millis_behind_latest: u64,
     reservation: Reservation,
 }
@@ -37,7 +38,7 @@ pub(crate) struct OpenPage {
 impl OpenPage {
     /// `reservation` is for the records as they were fetched.
     pub(crate) fn new(records: Vec<Record>, millis_behind_latest: u64, reservation: Reservation) -> Self {
-        Self { records: records.into_iter(), millis_behind_latest, reservation }
+        Self { records: records.into_iter(), seals: Seals::default(), millis_behind_latest, reservation }
     }
 
     /// The next records, and their part of the byte budget: at least `max_records` of them, unless the page ends, and not
@@ -60,7 +61,8 @@ impl OpenPage {
         {
             fetched += 1;
             bytes += record.size_bytes() as u64;
-            deaggregator.take_apart(record, &mut output);
+            let is_right = deaggregator.takes_apart() && self.seals.is_right(&record, self.records.as_slice());
+            deaggregator.take_apart_known(record, is_right, &mut output);
         }
         let mut reservation = self.reservation.split(bytes + RECORD_OVERHEAD_BYTES * fetched);
         reservation.resize(bytes + RECORD_OVERHEAD_BYTES * output.records.len() as u64);

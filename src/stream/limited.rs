@@ -13,8 +13,11 @@ use crate::{
     types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
 };
 
-/// Well above the limits that clients set themselves: `GetRecords` of the AWS client has 30 s.
+/// Well above the limits that clients set themselves.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for `GetRecords`, whose answers have up to 10 MiB: what takes longer to come in is asked for again in smaller
+/// pieces.
+pub(crate) const GET_RECORDS_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Gives up calls that are not answered, so that a client without time limits stalls no shard. The events of a
 /// subscription are none of its business: their reader notices silence itself.
@@ -23,9 +26,13 @@ pub(crate) struct TimeLimited(pub(crate) Arc<dyn StreamClient>);
 
 impl TimeLimited {
     async fn call<T>(&self, name: &str, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        self.within(CALL_TIMEOUT, name, call).await
+    }
+
+    async fn within<T>(&self, limit: Duration, name: &str, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        match tokio::time::timeout(limit, call).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("{name} was not answered by {} within {CALL_TIMEOUT:?}", self.0))),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("{name} was not answered by {} within {limit:?}", self.0))),
         }
     }
 }
@@ -52,7 +59,7 @@ impl StreamClient for TimeLimited {
     }
 
     async fn get_records(&self, stream: &StreamReference, iterator: &ShardIterator, limit: u32) -> Result<RecordsPage> {
-        self.call("GetRecords", self.0.get_records(stream, iterator, limit)).await
+        self.within(GET_RECORDS_TIMEOUT, "GetRecords", self.0.get_records(stream, iterator, limit)).await
     }
 
     async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
@@ -110,6 +117,6 @@ mod tests {
             client.get_records(&stream, &iterator, 1).await.err(),
         ];
         assert!(errors.iter().all(|e| e.as_ref().is_some_and(|e| e.kind() == ErrorKind::Timeout)), "{errors:?}");
-        assert_eq!(started.elapsed(), CALL_TIMEOUT * 4);
+        assert_eq!(started.elapsed(), CALL_TIMEOUT * 3 + GET_RECORDS_TIMEOUT);
     }
 }

@@ -20,7 +20,7 @@ mod limited;
 mod subscription;
 
 pub(crate) use limited::TimeLimited;
-pub use subscription::{ConsumerDescription, ConsumerReference, ConsumerStatus, Subscription, SubscriptionEvent};
+pub use subscription::{ConsumerDescription, ConsumerReference, ConsumerStatus, Heard, Subscription, SubscriptionEvent};
 
 /// Which stream to call: by name within the client's account and region, or by ARN anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,8 @@ pub struct StreamDescription {
     pub retention_hours: u32,
     /// Shards that take records.
     pub open_shard_count: u32,
+    /// Its stream consumers, in whatever state they are.
+    pub consumer_count: u32,
 }
 
 /// Which shards `ListShards` returns.
@@ -160,7 +162,7 @@ pub struct RecordsPage {
 
 /// Calls to one Kinesis endpoint. Every implementation passes the suite in `stream::conformance`.
 ///
-/// Implementations make a single attempt with an explicit time limit (a worker gives a call up after a minute), map each error of the service to the
+/// Implementations make a single attempt with an explicit time limit (a worker gives a call up after a minute, `GetRecords` after five), map each error of the service to the
 /// [`ErrorKind`](crate::ErrorKind) that says what to do, and never log or format payloads and keys.
 #[async_trait]
 pub trait StreamClient: Debug + Display + Send + Sync + 'static {

@@ -1,8 +1,12 @@
 //! What enhanced fan-out adds to a stream: registered stream consumers, and subscriptions that push records.
 
-use std::fmt::Debug;
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::{
     error::Result,
@@ -71,6 +75,29 @@ pub struct SubscriptionEvent {
     pub child_shards: Vec<ChildShard>,
 }
 
+/// When a subscription last heard of the stream: what its reader takes for its silence counts from then. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Heard(Arc<Mutex<Instant>>);
+
+impl Heard {
+    /// Notes that something came in now, be it a part of an event.
+    pub fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// When something last came in; at first, when this was made.
+    #[must_use]
+    pub fn at(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
 /// An open subscription to a shard: the stream pushes, at most 2 MiB a second, for at most five minutes. Events come
 /// while the shard is idle, too, every few seconds. Dropping it closes it.
 ///
@@ -90,4 +117,8 @@ pub trait Subscription: Debug + Send {
     /// Not safe: a future that is dropped half-way may have lost an event. Whoever stops waiting drops the subscription
     /// too, and begins another from the last continuation number.
     async fn next(&mut self) -> Result<Option<SubscriptionEvent>>;
+
+    /// Says when something last came in: whole events, and what has come of the next one while it is waited for. An event
+    /// may take longer on a slow network than a subscription may be silent. Wrappers pass it on.
+    fn heard(&self) -> Heard;
 }

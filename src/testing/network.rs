@@ -8,6 +8,7 @@ use tokio::{sync::oneshot, time::sleep};
 use crate::{
     error::{Error, ErrorKind, Result},
     task::Spawner,
+    types::{ConsumerArn, ShardId},
 };
 
 /// What a request goes to.
@@ -152,6 +153,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// Whether the way is cut at this moment, asked when a message would arrive. A message that meets a cut is lost.
     fn is_cut(&self, call: &Call, direction: Direction) -> bool;
+
+    /// Told of each `SubscribeToShard` before its fate is asked for, for those who count them.
+    fn subscribes(&self, _consumer: &ConsumerArn, _shard: &ShardId) {}
 }
 
 impl<F: Fn(&Call) -> Fate + Send + Sync + 'static> Network for F {

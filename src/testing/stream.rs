@@ -16,8 +16,8 @@ use super::network::{Answer, Arrival, Call, Carrier, Direction, Network, Operati
 use crate::{
     error::{Error, ErrorKind, Result},
     stream::{
-        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
-        StreamDescription, StreamReference, Subscription, SubscriptionEvent,
+        ConsumerDescription, ConsumerReference, Heard, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition,
+        StreamClient, StreamDescription, StreamReference, Subscription, SubscriptionEvent,
     },
     task::Spawner,
     types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
@@ -129,6 +129,7 @@ impl StreamClient for FaultyStream {
     }
 
     async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
+        self.carrier.network.subscribes(consumer, shard);
         let request = Arc::new((consumer.clone(), shard.clone()));
         let subscription = self
             .call(Operation::SubscribeToShard, move |client| {
@@ -170,6 +171,10 @@ impl Subscription for FaultySubscription {
             (_, Answer::Failed) => Err(Error::new(ErrorKind::Unavailable, "the subscription failed, by the test's network")),
             (Arrival::Delivered, Answer::Delivered) => event,
         }
+    }
+
+    fn heard(&self) -> Heard {
+        self.subscription.heard()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::WorkerHandle;
+use super::{WorkerHandle, handle::rate_limit};
 use crate::{
     clock::{SharedClock, SystemClock},
     consumer,
@@ -71,6 +71,9 @@ pub struct Config {
     /// Bytes of records that the worker may hold fetched but unprocessed, over all its shards; default 64 MiB. A shard
     /// with nothing buffered may always fetch once.
     pub max_buffered_bytes: u64,
+    /// Records per second that the worker hands to its processors at the most, over all its shards; none by default.
+    /// [`WorkerHandle::set_rate_limit`] changes it while the worker runs, and says how it is kept.
+    pub records_per_second: Option<u32>,
     /// How often the fleet lists all shards of a stream besides what the ends of shards tell; default 5 minutes.
     pub shard_sync_interval: Duration,
 }
@@ -87,6 +90,7 @@ impl Default for Config {
             fan_out: fan_out::Config::default(),
             deaggregation: Some(kpl::Policy::default()),
             max_buffered_bytes: 64 * 1024 * 1024,
+            records_per_second: None,
             shard_sync_interval: Duration::from_secs(300),
         }
     }
@@ -108,6 +112,7 @@ impl Config {
                 format!("max_buffered_bytes is {}: set it to at least 1 MiB (1048576)", self.max_buffered_bytes),
             ));
         }
+        rate_limit("records_per_second", self.records_per_second)?;
         // ListShards is not for polling.
         check_span("shard_sync_interval", self.shard_sync_interval, Duration::from_secs(60)..=DAY)?;
         if self.consumer.drain_timeout > self.lease.drain_timeout {
@@ -436,6 +441,8 @@ impl WorkerBuilder {
             Some(id) => WorkerId::new(id)?,
             None => default_worker_id(&random),
         };
+        let handle = WorkerHandle::new(worker_id);
+        handle.shared.deliveries.set_rate(rate_limit("records_per_second", self.config.records_per_second)?);
         Ok(Worker {
             application: self.application,
             streams,
@@ -448,7 +455,7 @@ impl WorkerBuilder {
             random,
             spawner: self.spawner,
             stop_on_signals: self.stop_on_signals,
-            handle: WorkerHandle::new(worker_id),
+            handle,
         })
     }
 }

@@ -6,7 +6,10 @@ use super::streams::KnownStream;
 use crate::{
     error::{Error, Result},
     random::Randomness,
-    retrieval::{Consumer, Retrieval, fan_out::Registration},
+    retrieval::{
+        Consumer, Retrieval,
+        fan_out::{Registration, RegistrationPace},
+    },
     stream::StreamClient,
     types::ConsumerName,
 };
@@ -25,8 +28,9 @@ pub(super) async fn resolve(
     application: &str,
     retrieval: &Retrieval,
     random: &Randomness,
+    pace: &RegistrationPace,
 ) -> Result<Option<Registration>> {
-    let by_name = |name| Registration::by_name(Arc::clone(client), stream.arn.clone(), name, random.clone());
+    let by_name = |name| Registration::by_name(Arc::clone(client), stream.arn.clone(), name, random.clone(), pace.clone());
     let registration = match retrieval {
         Retrieval::Polling => return Ok(None),
         Retrieval::FanOut(Consumer::Arn(arn)) => Registration::by_arn(Arc::clone(client), arn.clone(), random.clone()),
@@ -77,7 +81,7 @@ mod tests {
         ErrorKind,
         clock::TokioClock,
         lease::MemoryLeaseTable,
-        local::{Config, CreateStream, ListStreamConsumers, LocalKinesis, PutEntry},
+        local::{Config, CreateStream, Limits, ListStreamConsumers, LocalKinesis, PutEntry},
         processor::RecordProcessorFactory,
         stream::StreamReference,
         task::Spawner,
@@ -116,11 +120,15 @@ mod tests {
 
     /// Runs until so many records are processed, then stops.
     async fn run(worker: Worker, log: &ProcessorLog, records: usize) -> WorkerHandle {
+        run_for(worker, log, records, Duration::from_secs(60)).await
+    }
+
+    async fn run_for(worker: Worker, log: &ProcessorLog, records: usize, most: Duration) -> WorkerHandle {
         let handle = worker.handle();
         let mut running = Spawner::current().spawn("worker", worker.run());
         let count = |what: &What| if let What::ProcessRecords { records, .. } = what { records.len() } else { 0 };
         let done = log.wait_until(|calls| calls.iter().map(|call| count(&call.what)).sum::<usize>() >= records);
-        tokio::time::timeout(Duration::from_secs(60), done).await.expect("a minute is enough");
+        tokio::time::timeout(most, done).await.expect("that is enough");
         handle.shutdown();
         running.join().await.expect("no panic").expect("a clean end");
         handle
@@ -145,14 +153,79 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn deregistering_tries_all_and_leaves_what_is_not_the_applications_own() {
+        let (kinesis, log) = (kinesis(), ProcessorLog::default());
+        let (clicks, orders): (StreamReference, StreamReference) = ("clicks".parse().expect("valid"), "orders".parse().expect("valid"));
+        let theirs = kinesis.register_stream_consumer(&orders, "theirs", std::collections::BTreeMap::new()).expect("a place is free");
+        kinesis.create_stream(&CreateStream::provisioned("views".parse().expect("valid"), 1)).expect("created");
+        let refused = Arc::new(std::sync::atomic::AtomicUsize::new(2));
+        let left = Arc::clone(&refused);
+        let network = move |call: &Call| {
+            let refuse = call.operation == Operation::DeregisterStreamConsumer
+                && left
+                    .fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| n.checked_sub(1))
+                    .is_ok();
+            Fate { arrival: if refuse { Arrival::Refused(ErrorKind::AccessDenied) } else { Arrival::Delivered }, ..Fate::default() }
+        };
+        let client = FaultyStream::new(Arc::new(kinesis.clone()), Arc::new(network), Spawner::current(), Duration::from_secs(10));
+        let worker = worker(Arc::new(client), log.factory())
+            .stream("orders")
+            .stream("views")
+            .retrieval(Retrieval::FanOut(Consumer::OfApplication))
+            .stream_retrieval("orders".parse().expect("valid"), Retrieval::FanOut(Consumer::Arn(theirs.arn)))
+            .build()
+            .expect("complete");
+        let handle = run(worker, &log, 20).await;
+        let error = handle.deregister_stream_consumers().await.expect_err("refused twice");
+        assert_eq!(error.kind(), ErrorKind::AccessDenied);
+        assert!(error.message().contains("clicks") && error.message().contains("views"), "{error}");
+        let deregistered = handle.deregister_stream_consumers().await.expect("no longer refused");
+        assert_eq!(deregistered, [clicks, "views".parse().expect("valid")]);
+        assert_eq!(["clicks", "views"].map(|stream| consumers(&kinesis, stream).len()), [0, 0]);
+        assert_eq!(consumers(&kinesis, "orders"), ["theirs"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn automatic_subscribes_where_it_can_and_polls_where_it_cannot() {
-        for (places, registered) in [(20, 1), (0, 0)] {
+        for (others, registered) in [(19, 20), (20, 20)] {
             let (kinesis, log) = (kinesis(), ProcessorLog::default());
-            kinesis.configure(|config| config.limits.consumers_per_stream = Some(places));
+            let enforced = kinesis.config().limits;
+            kinesis.configure(|config| config.limits = Limits::off());
+            for n in 0..others {
+                let stream = "clicks".parse().expect("valid");
+                kinesis
+                    .register_stream_consumer(&stream, &format!("other-{n}"), std::collections::BTreeMap::new())
+                    .expect("a place is free");
+            }
+            kinesis.configure(|config| config.limits = enforced);
             let worker = worker(Arc::new(kinesis.clone()), log.factory()).retrieval(Retrieval::Automatic).build().expect("complete");
             run(worker, &log, 10).await;
             assert_eq!(log.processed().len(), 10);
-            assert_eq!(consumers(&kinesis, "clicks").len(), registered);
+            let consumers = consumers(&kinesis, "clicks");
+            assert_eq!((consumers.len(), consumers.contains(&"shop".to_owned())), (registered, others < 20));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_new_streams_are_all_read_by_fan_out() {
+        for retrieval in [Retrieval::FanOut(Consumer::OfApplication), Retrieval::Automatic] {
+            let (kinesis, log) = (kinesis(), ProcessorLog::default());
+            let enforced = kinesis.config().limits;
+            kinesis.configure(|config| (config.limits, config.delays.consumer) = (Limits::off(), Duration::from_secs(20)));
+            let mut builder = worker(Arc::new(kinesis.clone()), log.factory()).retrieval(retrieval);
+            for n in 1..100 {
+                let name = format!("s{n}");
+                kinesis.create_stream(&CreateStream::provisioned(name.parse().expect("valid"), 1)).expect("created");
+                kinesis.put_record(&name.parse().expect("valid"), PutEntry::new("key", "data"), None).expect("put");
+                builder = builder.stream(name);
+            }
+            kinesis.configure(|config| config.limits = enforced);
+            run_for(builder.build().expect("complete"), &log, 109, Duration::from_secs(1800)).await;
+            assert_eq!(log.processed().len(), 109);
+            for n in 1..100 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert_eq!(consumers(&kinesis, &format!("s{n}")), ["shop"], "s{n}");
+            }
         }
     }
 

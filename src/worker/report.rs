@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     consumer::ShardStatus,
     error::{Error, ErrorKind, Result},
+    retrieval::kpl::KplCounts,
     stream::StreamReference,
     types::{ShardId, WorkerId},
 };
@@ -38,6 +39,12 @@ pub struct ShardReport {
     pub failure: Option<String>,
     /// Records for which `process_records` returned `Ok`.
     pub records: u64,
+    /// What became of the records that were fetched; those fetched and not processed when the tenure ended are counted too.
+    pub kpl: KplCounts,
+    /// Reads that were throttled.
+    pub throttled_calls: u64,
+    /// Subscriptions that another reader took the place of long before their end.
+    pub replaced_subscriptions: u64,
     /// The last durable checkpoint, as text.
     pub checkpoint: String,
 }
@@ -54,6 +61,9 @@ impl ShardReport {
             ending,
             failure,
             records: status.records,
+            kpl: status.kpl,
+            throttled_calls: status.throttled_calls,
+            replaced_subscriptions: status.replaced_subscriptions,
             checkpoint: status.checkpoint,
         }
     }
@@ -88,6 +98,13 @@ pub struct RunReport {
     pub not_started: Option<String>,
     /// Records for which `process_records` returned `Ok`.
     pub records: u64,
+    /// What became of the records that were fetched, over all tenures that have ended: `received = delivered + filtered +
+    /// quarantined`. Those delivered run ahead of [`records`](RunReport::records) by what was fetched and left to the next owner.
+    pub kpl: KplCounts,
+    /// Reads that were throttled.
+    pub throttled_calls: u64,
+    /// Subscriptions that another reader took the place of long before their end.
+    pub replaced_subscriptions: u64,
     /// How often the fleet took this worker for dead.
     pub times_expelled: u32,
     /// How many tenures have ended.

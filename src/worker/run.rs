@@ -28,7 +28,11 @@ use crate::{
         LeaseKey, LeaseTable,
         coordinator::{HeldLease, LeaseCoordinator, Outfit},
     },
-    retrieval::{ByteBudget, Retrieval, Unpacking, fan_out::Registration},
+    retrieval::{
+        ByteBudget, Retrieval, Unpacking,
+        fan_out::{Registration, RegistrationPace},
+        kpl::KplCounts,
+    },
     shards::{ShardSync, refuse_stream_of},
     stream::{StreamReference, TimeLimited},
     task::{Spawner, TaskFailed},
@@ -73,6 +77,9 @@ struct Waiting {
 struct Ended {
     tenures: u64,
     records: u64,
+    kpl: KplCounts,
+    throttled_calls: u64,
+    replaced_subscriptions: u64,
     shards: VecDeque<ShardReport>,
 }
 
@@ -80,6 +87,9 @@ impl Ended {
     fn push(&mut self, report: ShardReport) {
         self.tenures += 1;
         self.records += report.records;
+        self.kpl.add(&report.kpl);
+        self.throttled_calls += report.throttled_calls;
+        self.replaced_subscriptions += report.replaced_subscriptions;
         self.shards.push_back(report);
         if self.shards.len() > KEPT_TENURES {
             // Failures are what a report is read for.
@@ -271,7 +281,8 @@ impl Worker {
         if let Some(first) = streams.iter().find(|stream| *of_stream(stream) != Retrieval::Polling) {
             obstacle.waits(format_args!("the stream consumers of stream {} and others are looked up, or registered", first.reference));
         }
-        let registering: Vec<_> = streams.iter().map(|stream| self.registration_of(stream.clone())).collect();
+        let pace = RegistrationPace::default();
+        let registering: Vec<_> = streams.iter().map(|stream| self.registration_of(stream.clone(), pace.clone())).collect();
         let mut registering = stream::iter(registering).buffer_unordered(REGISTERING);
         while let Some(registration) = registering.next().await {
             if let (stream, Some(registration)) = registration? {
@@ -283,11 +294,15 @@ impl Worker {
         Ok(())
     }
 
-    fn registration_of(&self, stream: KnownStream) -> BoxFuture<'static, Result<(StreamReference, Option<Registration>)>> {
+    fn registration_of(
+        &self,
+        stream: KnownStream,
+        pace: RegistrationPace,
+    ) -> BoxFuture<'static, Result<(StreamReference, Option<Registration>)>> {
         let retrieval = self.config.retrieval_of(&stream.reference.name()).clone();
         let (client, application, random) = (Arc::clone(&self.client), self.application.clone(), self.random.clone());
         async move {
-            let registration = registrations::resolve(&client, &stream, &application, &retrieval, &random).await?;
+            let registration = registrations::resolve(&client, &stream, &application, &retrieval, &random, &pace).await?;
             Ok((stream.reference, registration))
         }
         .boxed()
@@ -311,6 +326,7 @@ impl Worker {
                     fan_out: self.config.fan_out.clone(),
                     unpacking: Unpacking { policy: self.config.deaggregation, quarantine: self.quarantine.clone() },
                     budget: budget.clone(),
+                    deliveries: self.handle.shared.deliveries.clone(),
                     random: self.random.clone(),
                     spawner: spawner.clone(),
                     clock: Arc::clone(&self.clock),
@@ -332,13 +348,16 @@ impl Worker {
 
     /// `unbegun` tells that the worker is known not to have begun; else it depends on what is in its way.
     fn report(&self, times_expelled: u32, ended: Ended, unbegun: Option<&str>) -> RunReport {
-        let Ended { tenures, records, shards } = ended;
+        let Ended { tenures, records, kpl, throttled_calls, replaced_subscriptions, shards } = ended;
         let got_to_work = times_expelled > 0 || tenures > 0;
         let obstacle = self.handle.shared.obstacle.current().filter(|_| !got_to_work);
         RunReport {
             worker_id: self.handle.worker_id().clone(),
             not_started: obstacle.or_else(|| unbegun.map(str::to_owned)),
             records,
+            kpl,
+            throttled_calls,
+            replaced_subscriptions,
             times_expelled,
             tenures,
             shards: shards.into(),

@@ -119,6 +119,9 @@ fn a_report_keeps_the_last_tenures_and_all_counts() {
         failure: (n == 0).then(|| "as told".to_owned()),
         ending,
         records: 2,
+        kpl: KplCounts { received: 9, delivered: 4, filtered: 3, quarantined: 2, ..KplCounts::default() },
+        throttled_calls: 5,
+        replaced_subscriptions: n % 2,
         checkpoint: String::new(),
     };
     ended.push(report(0, ShardEnding::Failed("as told".to_owned())));
@@ -126,6 +129,9 @@ fn a_report_keeps_the_last_tenures_and_all_counts() {
         ended.push(report(n, ShardEnding::Surrendered));
     }
     assert_eq!((ended.tenures, ended.records, ended.shards.len()), (2500, 5000, KEPT_TENURES));
+    assert_eq!((ended.throttled_calls, ended.replaced_subscriptions), (12_500, 1250));
+    let KplCounts { received, delivered, filtered, quarantined, .. } = ended.kpl;
+    assert_eq!((received, delivered, filtered, quarantined), (22_500, 10_000, 7500, 5000));
     let kept: Vec<&ShardId> = ended.shards.iter().map(|s| &s.shard_id).collect();
     assert_eq!(*kept[0], ShardId::from_index(0), "a failure outlives what went well");
     assert_eq!((kept[1], kept[KEPT_TENURES - 1]), (&ShardId::from_index(1501), &ShardId::from_index(2499)));

@@ -182,6 +182,12 @@ pub(crate) enum Event {
     Resumed {
         node: NodeId,
     },
+    /// Somebody has paused or resumed the deliveries of a process, or those of one stream.
+    Paused {
+        node: NodeId,
+        stream: Option<u32>,
+        paused: bool,
+    },
     StopAsked {
         node: NodeId,
     },
@@ -203,6 +209,11 @@ pub(crate) enum Event {
     ShardSeen(u32, Shard),
     /// The service has said that the shard is closed and at its end.
     EndSeen {
+        shard: ShardKey,
+    },
+    /// A process asks for a subscription.
+    Subscribes {
+        node: NodeId,
         shard: ShardKey,
     },
     /// All that arrived before is past retention, and so are these shards.
@@ -279,6 +290,10 @@ impl Display for Event {
             Self::Killed { node } => write!(f, "{node} KILL"),
             Self::Frozen { node } => write!(f, "{node} FREEZE"),
             Self::Resumed { node } => write!(f, "{node} RESUME"),
+            Self::Paused { node, stream, paused } => {
+                write!(f, "{node} deliveries {}", if *paused { "paused" } else { "resumed" })?;
+                stream.map_or(Ok(()), |stream| write!(f, " of stream {stream}"))
+            }
             Self::StopAsked { node } => write!(f, "{node} STOP asked"),
             Self::Exited { node, result: Ok(report) } => write!(f, "{node} EXIT {report}"),
             Self::Exited { node, result: Err(error) } => write!(f, "{node} EXIT with error: {error}"),
@@ -298,6 +313,7 @@ impl Display for Event {
                 }
                 Ok(())
             }
+            Self::Subscribes { node, shard } => write!(f, "{node} subscribe to {shard}"),
             Self::EndSeen { shard } => write!(f, "     end of {shard} read"),
             Self::Trimmed { before, gone } => {
                 write!(f, "     TRIM all before {before}, gone:")?;

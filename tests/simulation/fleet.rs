@@ -13,9 +13,10 @@ use futures::FutureExt;
 use shardkeeper::{
     Result,
     clock::{Clock, TokioClock},
+    consumer::Shards,
     lease::{LeaseTable, MemoryLeaseTable},
     random::Randomness,
-    retrieval::{Consumer, Retrieval},
+    retrieval::{Consumer, Retrieval, kpl::KplCounts},
     stream::StreamClient,
     task::Spawner,
     testing::{FaultyLeaseTable, FaultyStream, Process},
@@ -204,7 +205,10 @@ impl Fleet {
         let dying = process.clone();
         let life = async move {
             let result = match std::panic::AssertUnwindSafe(worker.run()).catch_unwind().await {
-                Ok(result) => result.map(|report| summary(&report)).map_err(|error| format!("{error:#}")),
+                Ok(result) => {
+                    let result = result.inspect(|report| counted(report).unwrap_or_else(|what| world.violate("counts", what)));
+                    result.map(|report| summary(&report)).map_err(|error| format!("{error:#}"))
+                }
                 // A stream client that panics before anything runs takes the program along.
                 Err(_panic) => Err("panicked".to_owned()),
             };
@@ -302,11 +306,40 @@ impl Fleet {
         }
     }
 
+    /// Pauses or resumes a worker, or what it has of one stream.
+    pub(crate) fn set_paused(&self, running: &Running, stream: Option<u32>, paused: bool) {
+        let shards = stream.map_or(Shards::All, |number| Shards::Stream(stream_name(number)));
+        let held = if paused { running.handle.pause(&shards) } else { running.handle.resume(&shards) };
+        if paused && held > 0 && !running.process.is_killed() {
+            self.world.probe("shards paused that are held");
+        }
+        self.world.record(&Event::Paused { node: running.node, stream, paused });
+    }
+
+    pub(crate) fn limit(&self, running: &Running, per_second: Option<u32>) {
+        running.handle.set_rate_limit(per_second).expect("not zero");
+    }
+
     pub(crate) fn jump(&self, slot: u32, seconds: i64) {
         if let Some(running) = self.running(slot) {
             running.clock.ahead_millis.fetch_add(seconds * 1000, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether the report accounts for every record, in each tenure and over all of them.
+fn counted(report: &RunReport) -> std::result::Result<(), String> {
+    let adds_up = |kpl: &KplCounts| kpl.received == kpl.delivered + kpl.filtered + kpl.quarantined;
+    let wrong = report.shards.iter().find(|shard| !adds_up(&shard.kpl) || shard.records > shard.kpl.delivered);
+    if let Some(shard) = wrong {
+        return Err(format!("{shard} and {:?}", shard.kpl));
+    }
+    let mut sum = KplCounts::default();
+    report.shards.iter().for_each(|shard| sum.add(&shard.kpl));
+    if report.shards.len() as u64 == report.tenures && sum != report.kpl {
+        return Err(format!("the tenures have {sum:?} and the report {:?}", report.kpl));
+    }
+    Ok(())
 }
 
 fn summary(report: &RunReport) -> String {

@@ -283,7 +283,7 @@ impl History {
                 n.sent.insert((*version, *stamp), now);
             }),
             Event::Healed => self.healed = Some(self.now),
-            Event::Fault(_) | Event::Signalled { .. } => {}
+            Event::Fault(_) | Event::Signalled { .. } | Event::Paused { .. } => {}
             Event::Put { shard, records, arrival } => self.put(shard, records, *arrival),
             Event::ShardSeen(stream, shard) => {
                 let key = ShardKey { stream: *stream, shard: shard.id.clone() };
@@ -292,6 +292,7 @@ impl History {
                 facts.closed |= !shard.is_open();
                 facts.shown = true;
             }
+            Event::Subscribes { .. } => {}
             Event::EndSeen { shard } => self.shards.entry(shard.clone()).or_default().closed = true,
             Event::WorkerPut { node, row } => {
                 self.node(*node, |n, _| {

@@ -126,6 +126,18 @@ impl Nemesis {
                     self.world.probe("stream consumer deregistered");
                 }
             }
+            Fault::Pause { slot, stream, span } => {
+                let Some(running) = fleet.running(slot) else { return };
+                fleet.set_paused(&running, stream, true);
+                sleep(span.min(self.left())).await;
+                fleet.set_paused(&running, stream, false);
+            }
+            Fault::RateLimit { slot, per_second, span } => {
+                let Some(running) = fleet.running(slot) else { return };
+                fleet.limit(&running, Some(per_second));
+                sleep(span.min(self.left())).await;
+                fleet.limit(&running, None);
+            }
             Fault::BogusLease => hostile::bogus_lease(&self.fleet, &self.world).await,
             Fault::ForgedSignal { slot, pick } => hostile::forged_signal(&self.fleet, slot, pick).await,
         }

@@ -78,6 +78,18 @@ pub(crate) enum Fault {
     Deregister {
         pick: u64,
     },
+    /// Somebody pauses a worker, or what it has of one stream, and resumes it.
+    Pause {
+        slot: u32,
+        stream: Option<u32>,
+        span: Duration,
+    },
+    /// Somebody limits the records per second of a worker for a while.
+    RateLimit {
+        slot: u32,
+        per_second: u32,
+        span: Duration,
+    },
     /// Somebody writes the lease of a shard that never was.
     BogusLease,
     /// Somebody tells a worker to hand a lease to a worker that never was.
@@ -183,7 +195,29 @@ impl Plan {
         plan.fan_out = dice.chance(0.4).then(|| Duration::from_secs(*dice.pick(&[8, 20, 60, 300])));
         plan.faults = plan.draw_faults();
         plan.widen();
+        plan.hold_back();
         plan
+    }
+
+    /// The same for pauses and rate limits.
+    fn hold_back(&mut self) {
+        let mut dice = Dice::new(self.seed, "deliveries");
+        if !dice.chance(0.4) {
+            return;
+        }
+        for _ in 0..dice.number(2..12) {
+            let at = Duration::from_millis(dice.number(5_000..self.chaos.as_millis() as u64));
+            let slot = dice.number(0..u64::from(self.workers)) as u32;
+            let span = Duration::from_millis(dice.number(100..200_000));
+            let (stream, per_second) = (dice.number(0..u64::from(self.streams) + 1) as u32, *dice.pick(&[1, 5, 20, 200]));
+            let fault = if dice.chance(0.6) {
+                Fault::Pause { slot, stream: stream.checked_sub(1), span }
+            } else {
+                Fault::RateLimit { slot, per_second, span }
+            };
+            self.faults.push((at, fault));
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
     }
 
     /// The same for what came later: a stream of many, aggregates, strangers' acts.

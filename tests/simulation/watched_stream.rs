@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use shardkeeper::{
     Result,
     stream::{
-        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
-        StreamDescription, StreamReference, Subscription, SubscriptionEvent,
+        ConsumerDescription, ConsumerReference, Heard, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition,
+        StreamClient, StreamDescription, StreamReference, Subscription, SubscriptionEvent,
     },
     types::{ChildShard, ConsumerArn, ConsumerName, Shard, ShardId, StreamArn},
 };
@@ -155,5 +155,9 @@ impl Subscription for WatchedSubscription {
             self.watched.end(self.shard.clone(), &event.child_shards);
         }
         Ok(event)
+    }
+
+    fn heard(&self) -> Heard {
+        self.subscription.heard()
     }
 }

@@ -9,11 +9,12 @@ use std::{
 use shardkeeper::{
     ErrorKind,
     testing::{Answer, Arrival, Call, Direction, Fate, Network, Operation, Repeat, Service},
+    types::{ConsumerArn, ShardId},
 };
 
 use crate::{
     dice::unit,
-    event::NodeId,
+    event::{Event, NodeId, ShardKey, stream_number},
     world::{INJECTED_PANIC, World},
 };
 
@@ -161,6 +162,11 @@ impl Network for Way {
             Answer::Delivered
         };
         fate
+    }
+
+    fn subscribes(&self, consumer: &ConsumerArn, shard: &ShardId) {
+        let shard = ShardKey { stream: stream_number(&consumer.stream_name()), shard: shard.clone() };
+        self.world.record(&Event::Subscribes { node: self.node, shard });
     }
 
     fn is_cut(&self, call: &Call, direction: Direction) -> bool {

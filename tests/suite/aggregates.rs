@@ -10,7 +10,7 @@ use shardkeeper::{
     clock::{SharedClock, TokioClock},
     local::{self, CreateStream, LocalKinesis, PutEntry},
     random::Randomness,
-    retrieval::kpl::{Policy, Quarantine, QuarantineInput, QuarantineReason},
+    retrieval::kpl::{KplCounts, Policy, Quarantine, QuarantineInput, QuarantineReason},
     stream::StreamReference,
     task::Task,
     testing::{Aggregator, Process},
@@ -119,6 +119,18 @@ impl Scene {
     }
 }
 
+/// In = delivered + filtered + quarantined, for each tenure and for the run, and what was processed had been delivered.
+fn assert_accounted(report: &RunReport) {
+    let adds_up = |kpl: &KplCounts| kpl.received == kpl.delivered + kpl.filtered + kpl.quarantined;
+    let mut sum = KplCounts::default();
+    for shard in &report.shards {
+        assert!(adds_up(&shard.kpl) && shard.records <= shard.kpl.delivered, "{shard}: {:?}", shard.kpl);
+        sum.add(&shard.kpl);
+    }
+    assert_eq!(report.kpl, sum);
+    assert!(adds_up(&report.kpl), "{:?}", report.kpl);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_crash_after_any_user_record_loses_and_repeats_nothing() {
     let all = ["p0", "a1", "a2", "a3", "b4", "p5", "c6", "c7"];
@@ -147,6 +159,7 @@ async fn a_crash_after_any_user_record_loses_and_repeats_nothing() {
         assert_eq!(scene.seen.texts(), [&all[..], &["later"]].concat(), "crashed after {crash}");
         assert_eq!(report.records as usize, all.len() + 1 - crash);
         assert_eq!(status.shards[0].kpl.delivered, report.records, "what was processed before is not counted again");
+        assert_accounted(&report);
     }
 }
 
@@ -165,8 +178,11 @@ async fn after_a_split_an_aggregate_of_both_children_arrives_in_full() {
     scene.put(aggregator.finish());
     scene.seen.until(3).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    worker.stop().await;
+    let report = worker.stop().await;
     assert_eq!(scene.seen.texts(), ["before", "lower", "upper"]);
+    assert_accounted(&report);
+    let KplCounts { aggregates, received, delivered, .. } = report.kpl;
+    assert_eq!((report.tenures, aggregates, received, delivered), (3, 1, 3, 3), "the shard that has ended counts too");
 }
 
 /// Refuses twice, panics once, and then keeps.
@@ -207,11 +223,56 @@ async fn what_is_held_back_is_kept_before_anything_that_follows_is_delivered() {
     scene.seen.until(2).await;
     let counts = worker.handle.status().shards[0].kpl;
     assert_eq!((counts.received, counts.delivered, counts.quarantined, counts.filtered), (3, 2, 1, 0));
-    worker.stop().await;
+    let report = worker.stop().await;
+    assert_accounted(&report);
+    assert_eq!((report.kpl, report.shards[0].kpl), (counts, counts));
     assert_eq!(scene.seen.texts(), ["a", "b"]);
     let held = quarantine.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
     assert_eq!(held.len(), 1);
     assert!(matches!(held[0].0, QuarantineReason::Malformed(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_policy_leaves_out_is_in_the_report_after_the_shard_has_gone() {
+    let scene = Scene::new();
+    let worker = scene.start("host-1", |builder| builder.configure(|config| config.deaggregation = Some(Policy::DeliverInRange)));
+    scene.kinesis.split_shard(&scene.stream, &ShardId::from_index(0), 1 << 127).expect("an open shard");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut aggregator = Aggregator::default();
+    aggregator.add_with_explicit_hash_key("key", 1, "lower");
+    aggregator.add_with_explicit_hash_key("key", u128::MAX, "upper");
+    let mut aggregate = PutEntry::from(aggregator.finish());
+    aggregate.explicit_hash_key = Some(1);
+    scene.put(aggregate);
+    scene.seen.until(1).await;
+    // The shard that got it is no longer held when the worker stops.
+    scene.kinesis.merge_shards(&scene.stream, &ShardId::from_index(1), &ShardId::from_index(2)).expect("neighbours");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(worker.handle.status().shards.iter().all(|shard| shard.kpl.received == 0));
+    let report = worker.stop().await;
+    assert_accounted(&report);
+    assert_eq!((report.kpl.received, report.kpl.delivered, report.kpl.filtered, report.records), (2, 1, 1, 1));
+    assert_eq!(scene.seen.texts(), ["lower"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_divides_aggregates_and_a_crash_in_between_loses_and_repeats_nothing() {
+    let texts: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let scene = Scene::new();
+    texts.chunks(20).for_each(|chunk| scene.put_aggregate(&chunk.iter().map(String::as_str).collect::<Vec<_>>()));
+    let slowly = |builder: shardkeeper::WorkerBuilder| builder.configure(|config| config.records_per_second = Some(5));
+    let mut done = 0;
+    for name in ["host-1", "host-2", "host-3"] {
+        let worker = scene.start(name, slowly);
+        scene.seen.until(done + 13).await;
+        done = scene.seen.texts().len();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        worker.process.kill();
+    }
+    let last = scene.start("host-4", slowly);
+    scene.seen.until(100).await;
+    assert_accounted(&last.stop().await);
+    assert_eq!(scene.seen.texts(), texts);
 }
 
 #[tokio::test(start_paused = true)]

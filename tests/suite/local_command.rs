@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{
     config::{BehaviorVersion, Credentials, Region},
     types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
 };
-use aws_sdk_kinesis::{primitives::Blob, types::ShardIteratorType};
+use aws_sdk_kinesis::{error::ProvideErrorMetadata, primitives::Blob, types::ShardIteratorType};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -136,6 +136,44 @@ async fn a_data_directory_keeps_streams_records_and_tables() {
     let tables = second.dynamodb().list_tables().send().await.expect("listed");
     assert_eq!(tables.table_names.unwrap_or_default(), ["leases"]);
     assert_eq!(second.terminate().await, Some(0));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn settings_come_from_a_file_and_options_go_before_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("settings.json");
+    let settings = r#"{"region": "eu-west-1", "iterator_life": {"secs": 60, "nanos": 0},
+        "limits": {"calls": {"ListStreams": 1}, "shards_per_account": 12}}"#;
+    std::fs::write(&file, settings).expect("written");
+    // More streams than the service would make in a second.
+    let streams: Vec<String> = (0..12).map(|n| format!("s{n}:1")).collect();
+    let mut args = vec!["--config", path(&file), "--iterator-seconds", "1"];
+    args.extend(streams.iter().flat_map(|stream| ["--stream", stream]));
+    let running = Running::start(&args).await;
+    let kinesis = running.kinesis();
+    let described = kinesis.describe_stream_summary().stream_name("s0").send().await.expect("described");
+    let arn = described.stream_description_summary.expect("present").stream_arn;
+    assert!(arn.contains("eu-west-1"), "{arn}");
+    let refused = kinesis.create_stream().stream_name("more").shard_count(1).send().await.expect_err("the account is full");
+    assert_eq!(refused.code(), Some("LimitExceededException"));
+    let iterator = kinesis.get_shard_iterator().stream_name("s0").shard_id("shardId-000000000000");
+    let iterator = iterator.shard_iterator_type(ShardIteratorType::Latest).send().await.expect("iterator").shard_iterator;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    // On the machine's clock it takes a second; the file alone would let it live a minute.
+    while kinesis.get_records().set_shard_iterator(iterator.clone()).send().await.is_ok() {
+        assert!(tokio::time::Instant::now() < deadline, "it does not expire");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    assert_eq!(running.terminate().await, Some(0));
+
+    std::fs::write(&file, r#"{"limits": {"call": {}}}"#).expect("written");
+    let (code, text) = refused_by(&file).await;
+    assert!(code == Some(1) && text.contains(path(&file)) && text.contains("`call`"), "{text}");
+}
+
+async fn refused_by(settings: &Path) -> (Option<i32>, String) {
+    refused(&["--kinesis-port", "0", "--dynamodb-port", "0", "--config", path(settings)]).await
 }
 
 #[tokio::test]

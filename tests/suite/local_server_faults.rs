@@ -6,16 +6,22 @@ use aws_sdk_kinesis::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
     primitives::Blob,
-    types::{ShardIteratorType, StartingPosition, error::SubscribeToShardEventStreamError},
+    types::{ShardIteratorType, StartingPosition, SubscribeToShardEventStream, error::SubscribeToShardEventStreamError},
 };
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use shardkeeper::local::{
-    CreateStream, Limits, LocalKinesis,
-    server::{FaultKind, FaultRule, LocalServer},
+use shardkeeper::{
+    ErrorKind,
+    local::{
+        CreateStream, Limits, LocalKinesis,
+        server::{FaultKind, FaultRule, LocalServer},
+    },
+    stream::{ShardPosition, StreamClient, StreamReference},
+    types::ShardId,
 };
 
 use crate::rig::{Setup, make, sdk_config, setup};
@@ -67,6 +73,77 @@ async fn requests_are_refused_broken_off_and_lost_by_rule() {
     assert_eq!(refused.code(), Some("LimitExceededException"));
     server.faults().clear();
     sdk.list_shards().stream_name("clicks").send().await.expect("the rule is gone");
+}
+
+#[tokio::test]
+async fn requests_are_refused_with_whatever_exception_the_rule_names() {
+    let Setup { server, sdk, client, .. } = setup(Limits::off()).await;
+    make(&sdk, "clicks", 1).await;
+    let stream: StreamReference = "clicks".parse().expect("valid");
+    for (error, status, kind) in [
+        ("KMSAccessDeniedException", 400, ErrorKind::AccessDenied),
+        ("KMSDisabledException", 400, ErrorKind::AccessDenied),
+        ("KMSThrottlingException", 400, ErrorKind::Throttled),
+        ("AccessDeniedException", 400, ErrorKind::AccessDenied),
+        ("ExpiredTokenException", 400, ErrorKind::AccessDenied),
+        ("ServiceUnavailable", 503, ErrorKind::Unavailable),
+    ] {
+        let refuse = FaultKind::Refuse { error: error.to_owned(), status };
+        server.faults().add(FaultRule::new(refuse).operation("GetShardIterator").count(2)).expect("valid");
+        let iterator = sdk.get_shard_iterator().stream_name("clicks").shard_id("shardId-000000000000");
+        let refused = iterator.shard_iterator_type(ShardIteratorType::Latest).send().await.expect_err(error);
+        let SdkError::ServiceError(refused) = refused else { panic!("{refused:?}") };
+        assert_eq!((refused.err().code(), refused.raw().status().as_u16()), (Some(error), status));
+        let refused = client.shard_iterator(&stream, &ShardId::from_index(0), ShardPosition::Latest).await.expect_err(error);
+        assert_eq!(refused.kind(), kind, "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_subscription_says_nothing_more_and_keeps_its_place() {
+    let Setup { server, sdk, kinesis, clock, .. } = setup(Limits::off()).await;
+    let arn = make(&sdk, "clicks", 1).await;
+    let consumer = sdk.register_stream_consumer().stream_arn(&arn).consumer_name("app").send().await.expect("registered");
+    let consumer = consumer.consumer.expect("present").consumer_arn;
+    let start = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon).build().expect("complete");
+    let subscribe =
+        || sdk.subscribe_to_shard().consumer_arn(&consumer).shard_id("shardId-000000000000").starting_position(start.clone()).send();
+    let mut frozen = subscribe().await.expect("subscribed").event_stream;
+    let rule = server.faults().add(FaultRule::new(FaultKind::FreezeSubscription).stream("clicks").skip(1).count(1)).expect("valid");
+    put(&sdk).await.expect("put");
+    frozen.recv().await.expect("no error").expect("the first event passes");
+    put(&sdk).await.expect("put");
+    while server.faults().list().iter().any(|fault| fault.id == rule && fault.fired == 0) {
+        tokio::task::yield_now().await;
+    }
+    // However long it is listened to; and the connection serves other requests.
+    assert!(frozen.recv().now_or_never().is_none());
+    put(&sdk).await.expect("put");
+    assert!(frozen.recv().now_or_never().is_none());
+    assert_eq!(kinesis.running_subscriptions(), 1);
+    // A successor takes its place, and gets what it did not deliver.
+    clock.advance(Duration::from_secs(5));
+    let mut successor = subscribe().await.expect("subscribed").event_stream;
+    let SubscribeToShardEventStream::SubscribeToShardEvent(event) = successor.recv().await.expect("no error").expect("an event") else {
+        panic!("no event of records");
+    };
+    assert_eq!(event.records.len(), 3);
+    assert!(frozen.recv().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn iterators_live_as_long_as_is_set() {
+    let Setup { sdk, kinesis, clock, .. } = setup(Limits::off()).await;
+    make(&sdk, "clicks", 1).await;
+    kinesis.configure(|config| config.iterator_life = Duration::from_secs(2));
+    let iterator = sdk.get_shard_iterator().stream_name("clicks").shard_id("shardId-000000000000");
+    let iterator = iterator.shard_iterator_type(ShardIteratorType::Latest).send().await.expect("iterator").shard_iterator;
+    clock.advance(Duration::from_secs(2));
+    sdk.get_records().set_shard_iterator(iterator.clone()).send().await.expect("to the last moment");
+    clock.advance(Duration::from_millis(1));
+    let refused = sdk.get_records().set_shard_iterator(iterator).send().await.expect_err("too old").into_service_error();
+    assert_eq!(refused.code(), Some("ExpiredIteratorException"));
+    assert!(refused.message().is_some_and(|text| text.contains("2000 milliseconds")), "{refused:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod documents;
+mod fan_out_worker;
 mod fuzz;
 mod layering;
 mod lease_tables;

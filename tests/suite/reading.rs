@@ -168,13 +168,12 @@ const OK_CBOR: &str = "200 OK\r\ncontent-type: application/x-amz-cbor-1.1";
 
 #[tokio::test]
 async fn a_server_that_refuses_cbor_is_asked_in_json_from_then_on() {
-    let refusals: [Answer; 4] = [
+    let refusals: [Answer; 3] = [
         |_| ("415 Unsupported Media Type\r\ncontent-type: text/html", b"<html>"),
         |_| ("400 Bad Request\r\ncontent-type: application/x-amz-json-1.1", br#"{"__type":"UnknownOperationException"}"#),
-        |_| ("500 Internal Server Error\r\ncontent-type: text/plain", b"oh"),
         |_| ("400 Bad Request\r\ncontent-type: application/x-amz-cbor-1.1", b"\xa1\x66__type\x76SerializationException"),
     ];
-    let answers: [Answer; 4] = [
+    let answers: [Answer; 3] = [
         |format| {
             if format == Format::Json { (OK_JSON, PAGE) } else { ("415 Unsupported Media Type\r\ncontent-type: text/html", b"<html>") }
         },
@@ -183,7 +182,6 @@ async fn a_server_that_refuses_cbor_is_asked_in_json_from_then_on() {
                 ("400 Bad Request\r\ncontent-type: application/x-amz-json-1.1", &br#"{"__type":"UnknownOperationException"}"#[..]);
             if format == Format::Json { (OK_JSON, PAGE) } else { refusal }
         },
-        |format| if format == Format::Json { (OK_JSON, PAGE) } else { ("500 Internal Server Error\r\ncontent-type: text/plain", b"oh") },
         |format| {
             let refusal = ("400 Bad Request\r\ncontent-type: application/x-amz-cbor-1.1", &b"\xa1\x66__type\x76SerializationException"[..]);
             if format == Format::Json { (OK_JSON, PAGE) } else { refusal }
@@ -206,6 +204,22 @@ async fn a_server_that_refuses_cbor_is_asked_in_json_from_then_on() {
             server.read(&client).await.expect_err("refused");
         }
         assert_eq!(server.asked(), [Format::Cbor, Format::Json, Format::Cbor, Format::Json]);
+    }
+}
+
+#[tokio::test]
+async fn trouble_of_a_server_says_nothing_of_its_formats() {
+    let answers: [Answer; 5] = [
+        |_| ("500 Internal Server Error\r\ncontent-type: text/plain", b"oh"),
+        |_| ("503 Service Unavailable\r\ncontent-type: text/html", b"<html>"),
+        |_| ("429 Too Many Requests\r\ncontent-type: text/plain", b"slowly"),
+        |_| ("400 Bad Request\r\ncontent-type: application/x-amz-json-1.1", br#"{"__type":"ProvisionedThroughputExceededException"}"#),
+        |_| ("403 Forbidden\r\ncontent-type: text/html", b"<html>"),
+    ];
+    for answer in answers {
+        let server = Canned::serve(answer).await;
+        server.read(&server.client()).await.expect_err("refused");
+        assert_eq!(server.asked(), [Format::Cbor], "it is not asked for the same in JSON");
     }
 }
 

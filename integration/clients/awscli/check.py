@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the local Kinesis and DynamoDB with the AWS CLI as an operator uses it.
 
-    pip install awscli
+    pip install awscli==1.46.3
     shardkeeper local --kinesis-port 4567 --dynamodb-port 8000
     check.py --aws aws --kinesis http://127.0.0.1:4567 --dynamodb http://127.0.0.1:8000
 

@@ -14,7 +14,7 @@ use std::{
 use shardkeeper::{
     Error, ErrorKind, Result,
     clock::SystemClock,
-    local::{Config, CreateStream, FanOut, Limits, LocalKinesis, ServiceErrorCode, server::LocalServer},
+    local::{CallRates, Config, CreateStream, Limits, LocalKinesis, ServiceErrorCode, server::LocalServer},
     random::Randomness,
     types::StreamName,
 };
@@ -29,7 +29,8 @@ Faults on demand, while it runs, on the port of Kinesis:
   curl localhost:4567/_shardkeeper/faults              lists the rules and how often each has happened
   curl -X DELETE localhost:4567/_shardkeeper/faults    removes them all; faults/1 removes the first
 Kinds: latency (with millis), throttle, error500, connection_reset, half_open, answer_lost, expire_iterators,
-cut_subscription (may have error). A rule may name operation, stream and shard, and have skip, count, probability, seed.";
+cut_subscription (may have error), freeze_subscription, refuse (with error such as KMSDisabledException, may have status).
+A rule may name operation, stream and shard, and have skip, count, probability, seed.";
 
 #[derive(clap::Args)]
 #[command(after_help = FAULTS)]
@@ -50,8 +51,14 @@ pub(crate) struct Args {
     #[arg(long)]
     no_limits: bool,
     /// End subscriptions of enhanced fan-out after this many seconds; the service ends them after 300
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
-    subscription_seconds: u32,
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    subscription_seconds: Option<u32>,
+    /// Let shard iterators expire after this many seconds; the service's live 300
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    iterator_seconds: Option<u32>,
+    /// Read settings from this JSON file: delays, quirks, single limits; options go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Address to listen on; anything but loopback opens the data to the network, since no signature is checked
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
@@ -162,9 +169,7 @@ fn prepare(dir: &Path) -> Result<()> {
 }
 
 fn open(args: &Args) -> Result<LocalKinesis> {
-    let limits = if args.no_limits { Limits::off() } else { Limits::enforced() };
-    let fan_out = FanOut { subscription_life: Duration::from_secs(u64::from(args.subscription_seconds)), ..FanOut::default() };
-    let config = Config { limits, fan_out, ..Config::default() };
+    let config = config(args)?;
     let (clock, randomness) = (Arc::new(SystemClock), Randomness::from_system());
     match &args.data_dir {
         Some(dir) => LocalKinesis::open(dir, config, clock, randomness),
@@ -172,8 +177,37 @@ fn open(args: &Args) -> Result<LocalKinesis> {
     }
 }
 
+/// The settings of the file, if there is one, with what the options say.
+fn config(args: &Args) -> Result<Config> {
+    let mut config = match &args.config {
+        Some(file) => {
+            let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
+                let text = format!("cannot use the settings in {} (--config): {error}", file.display());
+                Error::new(ErrorKind::InvalidInput, text).with_source(error)
+            };
+            let text = fs::read(file).map_err(|e| unusable(e.into()))?;
+            serde_json::from_slice(&text).map_err(|e| unusable(e.into()))?
+        }
+        None => Config::default(),
+    };
+    if args.no_limits {
+        config.limits = Limits::off();
+    }
+    let seconds = |option: Option<u32>| option.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    if let Some(life) = seconds(args.subscription_seconds) {
+        config.fan_out.subscription_life = life;
+    }
+    if let Some(life) = seconds(args.iterator_seconds) {
+        config.iterator_life = life;
+    }
+    Ok(config)
+}
+
 fn create_streams(kinesis: &LocalKinesis, streams: &[StreamSpec]) -> Result<()> {
     let mut names = BTreeSet::new();
+    // These come before the first client, and faster than the service would take them.
+    let limits = kinesis.config().limits;
+    kinesis.configure(|config| (config.limits.calls, config.limits.streams_in_creation) = (CallRates::off(), None));
     for StreamSpec { name, shards } in streams {
         if !names.insert(name) {
             return Err(Error::new(ErrorKind::InvalidInput, format!("--stream names {name} twice: give each stream once")));
@@ -192,6 +226,7 @@ fn create_streams(kinesis: &LocalKinesis, streams: &[StreamSpec]) -> Result<()> 
             Err(error) => return Err(Error::from(error).context(format!("--stream {name}:{shards}"))),
         }
     }
+    kinesis.configure(|config| config.limits = limits);
     Ok(())
 }
 

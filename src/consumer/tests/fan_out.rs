@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     all,
+    log::Lines,
     rig::{Fault, Rig, Setup, Step, Written, secs},
 };
 use crate::{
@@ -110,6 +111,22 @@ async fn a_slow_handler_is_neither_silence_nor_a_reason_to_subscribe_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_six_minutes_is_no_trouble() {
+    let log = Lines::capture();
+    let mut rig = Setup { records: 0, ..process([Step::Accept, Step::Sleep(secs(360))]) }.start();
+    for _ in 0..500 {
+        rig.put_many(1);
+        tokio::time::sleep(secs(1)).await;
+    }
+    rig.until_processed(500).await;
+    assert_eq!((rig.processed(), rig.status.snapshot().failure), (all(500), None));
+    let lines = log.lines();
+    let [registered, slow] = &lines[..] else { panic!("{lines:?}") };
+    assert!(registered.contains("INFO") && registered.contains("registered the stream consumer"), "{registered}");
+    assert!(slow.contains("INFO") && slow.contains("processing is slower than the stream"), "{slow}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_subscription_that_has_no_room_for_minutes_is_closed_and_begun_anew_where_it_stopped() {
     let mut rig = Setup { records: 0, ..process([Step::Sleep(secs(600))]) }.start();
     for second in 0..500 {
@@ -132,6 +149,7 @@ async fn a_subscription_that_has_no_room_for_minutes_is_closed_and_begun_anew_wh
 
 #[tokio::test(start_paused = true)]
 async fn while_the_consumer_is_in_use_it_is_tried_once_a_second_and_said_so() {
+    let log = Lines::capture();
     let rig = fan_out().start();
     rig.fail_reads([ErrorKind::ResourceInUse; 6]);
     let started = Instant::now();
@@ -142,6 +160,7 @@ async fn while_the_consumer_is_in_use_it_is_tried_once_a_second_and_said_so() {
     assert!(started.elapsed() < secs(7), "{:?}", started.elapsed());
     assert_eq!(rig.opened().len(), 7);
     assert_a_second_apart(&rig);
+    assert!(log.lines().iter().all(|line| line.contains("INFO")), "no warning, no error: {:?}", log.lines());
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,6 +223,23 @@ async fn subscriptions_are_renewed_before_their_end_without_gap_repeat_or_delay(
         assert!(*at > start + secs(240));
     }
     assert!(opened.windows(2).all(|w| w[1].0 - w[0].0 < limits::SUBSCRIPTION_TTL));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_renewed_before_its_end_while_processing_is_slower_than_the_stream() {
+    let config = Config { max_buffered_events: 1, ..Config::default() };
+    let setup = Setup { fan_out: Some(config), ..Setup::process([Step::Sleep(secs(90)); 20]) };
+    let mut rig = Setup { records: 0, ..setup }.start();
+    for _ in 0..1200 {
+        rig.put_many(1);
+        tokio::time::sleep(secs(1)).await;
+    }
+    rig.until_processed(1200).await;
+    assert_eq!((rig.processed(), rig.status.snapshot().failure), (all(1200), None));
+    let opened = rig.opened();
+    assert!(opened.len() >= 5, "{} subscriptions in twenty minutes", opened.len());
+    assert!(opened.windows(2).all(|w| w[1].0 - w[0].0 < limits::SUBSCRIPTION_TTL), "{opened:?}");
+    assert_a_second_apart(&rig);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,6 @@
+mod deliveries;
 mod fan_out;
+mod log;
 mod reading;
 mod rig;
 

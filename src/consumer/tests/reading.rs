@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use super::{
     all,
+    log::Lines,
     rig::{Setup, Step, Written, secs},
 };
 use crate::{
@@ -19,15 +20,35 @@ const MIB: u64 = 1024 * 1024;
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_slower_than_an_iterator_lives_loses_and_repeats_nothing() {
+    let log = Lines::capture();
     let polling = polling::Config { max_records: 5, ..polling::Config::default() };
-    let mut rig = Setup { polling, records: 100, ..Setup::process([Step::Accept, Step::Sleep(secs(360))]) }.start();
+    let steps = [Step::Accept, Step::Sleep(secs(360)), Step::Sleep(secs(360))];
+    let mut rig = Setup { polling, records: 100, ..Setup::process(steps) }.start();
     rig.until_processed(100).await;
+    assert_eq!(rig.processed(), all(100));
+    let opened = rig.opened();
+    assert_eq!(opened.len(), 3, "both iterators expired");
+    assert!(matches!(opened[1].1, ShardPosition::AfterSequenceNumber(_)));
+    assert_eq!(rig.status.snapshot().expired_iterators, 2);
+    let lines = log.lines();
+    let [line] = &lines[..] else { panic!("one line, and no more: {lines:?}") };
+    for part in ["INFO", "an iterator has expired", "age=359", "processing was slower"] {
+        assert!(line.contains(part), "{part} is missing: {line}");
+    }
     rig.hand_over();
     rig.outcome().await;
-    assert_eq!(rig.processed(), all(100));
-    let opened = rig.client.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert!(opened.len() >= 2, "the iterator expired");
-    assert!(matches!(opened[1].1, ShardPosition::AfterSequenceNumber(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_iterator_that_expires_for_want_of_memory_says_so() {
+    let log = Lines::capture();
+    let setup = Setup::process([Step::Accept, Step::Sleep(secs(360))]);
+    let rig = Setup { budget: ByteBudget::new(100_000), records: 30, record_bytes: 50_000, ..setup }.start();
+    rig.until_processed(30).await;
+    let lines = log.lines();
+    let [line] = &lines[..] else { panic!("one line, and no more: {lines:?}") };
+    assert!(line.contains("max_buffered_bytes was used up"), "{line}");
+    assert_eq!((rig.processed(), rig.status.snapshot().expired_iterators), (all(30), 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,6 +75,32 @@ async fn a_lagging_shard_is_read_at_its_full_rate_without_a_throttle() {
     assert!((least..least * 1.08).contains(&took), "{took} s instead of {least}");
     assert_eq!(rig.status.snapshot().throttled_calls, 0);
     assert_eq!(rig.processed(), all(400));
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_iterators_do_not_slow_reading_down() {
+    let rig = Setup { records: 400, record_bytes: 100 * 1024, ..Setup::default() }.start();
+    rig.client.refused_iterators.lock().unwrap_or_else(PoisonError::into_inner).extend([ErrorKind::Throttled; 4]);
+    let start = tokio::time::Instant::now();
+    rig.until_processed(400).await;
+    let took = start.elapsed();
+    // 40 MiB at 2 MiB/s, and the waits of a tenth of a second, two, four and eight.
+    assert!(took < secs(24), "{took:?}");
+    assert_eq!(rig.opened().len(), 5);
+    assert_eq!(rig.status.snapshot().throttled_calls, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_on_which_only_small_answers_come_through_is_read_by_small_answers() {
+    for passable in [1, 7] {
+        let rig = Setup { records: 30, record_bytes: 10_000, ..Setup::default() }.start();
+        *rig.client.passable.lock().unwrap_or_else(PoisonError::into_inner) = Some(passable);
+        let start = tokio::time::Instant::now();
+        rig.until_processed(30).await;
+        assert!(start.elapsed() < secs(900), "{passable}: {:?}", start.elapsed());
+        *rig.client.passable.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        assert_eq!((rig.processed(), rig.status.snapshot().failure), (all(30), None));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,4 +253,18 @@ async fn fetched_records_stay_within_the_byte_budget_and_a_record_larger_than_it
     rig.until_processed(5).await;
     tokio::time::sleep(secs(5)).await;
     assert_eq!(budget.used(), 0, "all of it is given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_polled_seldom_is_idle_in_between() {
+    let idle_interval = secs(120);
+    let polling = polling::Config { idle_interval, ..polling::Config::default() };
+    let rig = Setup { polling, ..Setup::default() }.start();
+    rig.until_processed(10).await;
+    tokio::time::sleep(secs(60)).await;
+    for _ in 0..60 {
+        tokio::time::sleep(secs(7)).await;
+        let status = rig.status.snapshot();
+        assert_eq!((status.phase, status.millis_behind_latest), (ShardPhase::Idle, Some(0)));
+    }
 }

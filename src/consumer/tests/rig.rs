@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{SharedClock, TokioClock},
-    consumer::{Config, ShardOutcome, ShardPhase, StatusCell, StreamContext, run_shard},
+    consumer::{Config, Deliveries, ShardOutcome, ShardPhase, Shards, StatusCell, StreamContext, run_shard},
     error::{Error, ErrorKind, Result},
     lease::{
         Lease,
@@ -29,12 +29,12 @@ use crate::{
     random::Randomness,
     retrieval::{
         ByteBudget, Unpacking,
-        fan_out::{self, Registration},
+        fan_out::{self, Registration, RegistrationPace},
         polling,
     },
     stream::{
-        ConsumerDescription, ConsumerReference, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition, StreamClient,
-        StreamDescription, StreamReference, Subscription, SubscriptionEvent,
+        ConsumerDescription, ConsumerReference, Heard, PageToken, RecordsPage, ShardFilter, ShardIterator, ShardPage, ShardPosition,
+        StreamClient, StreamDescription, StreamReference, Subscription, SubscriptionEvent,
     },
     task::{Spawner, Task},
     testing::ProcessorLog,
@@ -174,6 +174,10 @@ pub(super) struct Flaky {
     pub(super) failures: Mutex<VecDeque<ErrorKind>>,
     /// Answers of `GetRecords` that lack their next iterator although the shard goes on.
     pub(super) cut_off: Mutex<u32>,
+    /// Iterators that are refused, the next first.
+    pub(super) refused_iterators: Mutex<VecDeque<ErrorKind>>,
+    /// Answers of `GetRecords` with more records than this never come through.
+    pub(super) passable: Mutex<Option<u32>>,
     /// Iterators and subscriptions asked for, also those refused.
     pub(super) calls: Mutex<Vec<(Instant, ShardPosition)>>,
     /// What becomes of the events of subscriptions, the next first; they arrive when nothing is said.
@@ -222,6 +226,10 @@ impl Subscription for FlakySubscription {
             Some(Fault::CutOff) => Ok(event?.map(|event| SubscriptionEvent { continuation: None, child_shards: Vec::new(), ..event })),
         }
     }
+
+    fn heard(&self) -> Heard {
+        self.inner.heard()
+    }
 }
 
 impl std::fmt::Display for Flaky {
@@ -253,11 +261,18 @@ impl StreamClient for Flaky {
 
     async fn shard_iterator(&self, stream: &StreamReference, shard: &ShardId, position: ShardPosition) -> Result<ShardIterator> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), position));
+        if let Some(kind) = self.refused_iterators.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            return Err(Error::new(kind, "as told"));
+        }
         self.inner.shard_iterator(stream, shard, position).await
     }
 
     async fn get_records(&self, stream: &StreamReference, iterator: &ShardIterator, limit: u32) -> Result<RecordsPage> {
         self.fail()?;
+        if self.passable.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|passable| limit > passable) {
+            tokio::time::sleep(secs(10)).await;
+            return Err(Error::new(ErrorKind::Timeout, "the answer stopped in its midst"));
+        }
         let mut page = StreamClient::get_records(&self.inner, stream, iterator, limit).await?;
         let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
         if *cut_off > 0 {
@@ -294,6 +309,7 @@ pub(super) struct Setup {
     pub(super) polling: polling::Config,
     pub(super) unpacking: Unpacking,
     pub(super) budget: ByteBudget,
+    pub(super) deliveries: Deliveries,
     pub(super) records: u32,
     pub(super) record_bytes: usize,
     pub(super) checkpoint: Checkpoint,
@@ -312,6 +328,7 @@ impl Default for Setup {
             polling: polling::Config::default(),
             unpacking: Unpacking::default(),
             budget: ByteBudget::new(64 * 1024 * 1024),
+            deliveries: Deliveries::default(),
             records: 10,
             record_bytes: 0,
             checkpoint: Checkpoint::TrimHorizon,
@@ -332,6 +349,7 @@ pub(super) struct Rig {
     pub(super) tenure: Arc<Tenure>,
     pub(super) status: StatusCell,
     pub(super) task: Task<ShardOutcome>,
+    pub(super) deliveries: Deliveries,
     put: u32,
     peer: Arc<Mutex<Peer>>,
     _writer: Task<()>,
@@ -385,6 +403,8 @@ impl Setup {
             inner: kinesis.clone(),
             failures: Mutex::default(),
             cut_off: Mutex::default(),
+            passable: Mutex::default(),
+            refused_iterators: Mutex::default(),
             calls: Mutex::default(),
             events: Arc::default(),
             open: Arc::default(),
@@ -392,7 +412,13 @@ impl Setup {
         let log = ProcessorLog::default();
         let shop = || {
             let arn = kinesis.describe_stream_summary(&stream).expect("it was made").description.arn;
-            Registration::by_name(Arc::<Flaky>::clone(&client), arn, "shop".parse().expect("valid"), Randomness::seeded(12))
+            Registration::by_name(
+                Arc::<Flaky>::clone(&client),
+                arn,
+                "shop".parse().expect("valid"),
+                Randomness::seeded(12),
+                RegistrationPace::default(),
+            )
         };
         let context = StreamContext {
             worker: "host-1".parse().expect("valid"),
@@ -405,6 +431,7 @@ impl Setup {
             fan_out: self.fan_out.unwrap_or_default(),
             unpacking: self.unpacking,
             budget: self.budget,
+            deliveries: self.deliveries.clone(),
             clock: Arc::clone(&clock),
             random: Randomness::seeded(11),
             spawner: spawner.clone(),
@@ -412,7 +439,8 @@ impl Setup {
         let status = StatusCell::new(&"clicks".parse().expect("valid"), &lease, Arc::clone(&clock));
         let held = HeldLease { lease: lease.clone(), handle: LeaseHandle { tenure: Arc::clone(&tenure), commands: sender } };
         let task = spawner.spawn("shard", run_shard(context, held, status.clone()));
-        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, put: 0, peer, _writer: writer }
+        let deliveries = self.deliveries;
+        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, deliveries, put: 0, peer, _writer: writer }
     }
 }
 
@@ -547,6 +575,18 @@ impl Rig {
     pub(super) async fn until_called(&self, method: &str, times: usize) {
         let called = self.log.wait_until(|calls| calls.iter().filter(|c| c.what.name() == method).count() >= times);
         tokio::time::timeout(secs(3600), called).await.expect("an hour is enough");
+    }
+
+    pub(super) fn pause(&self) {
+        self.deliveries.set_paused(&Shards::All, true);
+    }
+
+    pub(super) fn resume(&self) {
+        self.deliveries.set_paused(&Shards::All, false);
+    }
+
+    pub(super) fn limit(&self, records_per_second: u32) {
+        self.deliveries.set_rate(std::num::NonZeroU32::new(records_per_second));
     }
 
     pub(super) fn hand_over(&self) {

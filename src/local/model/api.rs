@@ -8,7 +8,7 @@ use super::{RecordDistributionStrategy, ServiceError, ShardLevelMetric, WarmThro
 use crate::{
     limits,
     stream::{PageToken, ShardFilter, StreamDescription, StreamReference},
-    types::{EncryptionType, PartitionKey, SequenceNumber, Shard, ShardId, StreamName, Timestamp},
+    types::{EncryptionType, PartitionKey, SequenceNumber, Shard, ShardId, StreamArn, StreamName, Timestamp},
 };
 
 /// Who sets the number of shards.
@@ -86,16 +86,14 @@ impl CreateStream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamSummary {
-    /// Name, ARN, status, creation time, retention and number of open shards.
+    /// Name, ARN, status, creation time, retention, and how many open shards and stream consumers it has.
     pub description: StreamDescription,
     /// Who sets the number of shards.
     pub mode: StreamMode,
-    /// Largest payload a record may have.
+    /// Largest record, payload and partition key.
     pub max_record_bytes: usize,
     /// The KMS key that encrypts new records; `None` when they are not encrypted.
     pub encryption_key: Option<String>,
-    /// Registered stream consumers.
-    pub consumer_count: u32,
     /// Metrics that are kept for each shard.
     pub shard_level_metrics: BTreeSet<ShardLevelMetric>,
     /// How records come to their shards, of on-demand streams.
@@ -205,8 +203,12 @@ pub struct PutReceipt {
 pub type PutOutcome = Result<PutReceipt, ServiceError>;
 
 /// What `UpdateShardCount` answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdatedShardCount {
+    /// The stream's name.
+    pub stream_name: StreamName,
+    /// The stream's ARN.
+    pub stream_arn: StreamArn,
     /// Open shards when the call came.
     pub current_shard_count: u32,
     /// Open shards when it is done.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::CallRates;
 use crate::limits;
 
 /// Settings of a local account.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Account in ARNs and messages, 12 digits; `123456789012` unless set.
     pub account_id: String,
@@ -16,6 +17,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long changes of streams take; nothing unless set.
     pub delays: Delays,
+    /// Life of a shard iterator; 5 minutes unless set. As times of subscriptions it holds without limits, too.
+    pub iterator_life: Duration,
     /// Times of subscriptions; the service's unless set.
     pub fan_out: FanOut,
     /// Liberties that the real service takes and that readers must bear; none unless set.
@@ -29,6 +32,7 @@ impl Default for Config {
             region: "us-east-1".to_owned(),
             limits: Limits::enforced(),
             delays: Delays::default(),
+            iterator_life: limits::SHARD_ITERATOR_TTL,
             fan_out: FanOut::default(),
             quirks: Quirks::default(),
         }
@@ -37,20 +41,22 @@ impl Default for Config {
 
 /// Rates and quotas; `None` lifts one. Numbers and sources are in [`crate::limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// GetRecords calls per second and shard.
-    pub get_records_calls_per_second: Option<u32>,
+    /// Calls per second, by operation.
+    pub calls: CallRates,
     /// Bytes per second and shard that GetRecords returns.
     pub read_bytes_per_second: Option<u64>,
-    /// GetShardIterator calls per second and shard.
-    pub get_shard_iterator_calls_per_second: Option<u32>,
     /// Bytes per second and shard that producers write.
     pub write_bytes_per_second: Option<u64>,
     /// Records per second and shard that producers write.
     pub write_records_per_second: Option<u64>,
-    /// ListShards calls per second and stream.
-    pub list_shards_calls_per_second: Option<u32>,
+    /// Streams of the account in creation at a time.
+    pub streams_in_creation: Option<u32>,
+    /// On-demand streams of the account.
+    pub on_demand_streams: Option<u32>,
+    /// Shards of one stream that UpdateShardCount makes.
+    pub shards_per_stream: Option<u32>,
     /// Open shards of the account.
     pub shards_per_account: Option<u32>,
     /// UpdateShardCount calls per stream in 24 hours.
@@ -61,12 +67,8 @@ pub struct Limits {
     pub encryption_calls_per_day: Option<u32>,
     /// Stream consumers of a stream.
     pub consumers_per_stream: Option<u32>,
-    /// Stream consumers of a stream in creation at a time.
+    /// Stream consumers of the account in creation at a time.
     pub consumers_in_creation: Option<u32>,
-    /// DescribeStreamConsumer calls per second and stream.
-    pub describe_consumer_calls_per_second: Option<u32>,
-    /// Calls per second and stream of each of RegisterStreamConsumer, DeregisterStreamConsumer and ListStreamConsumers.
-    pub consumer_calls_per_second: Option<u32>,
     /// Bytes per second that a stream consumer gets from a shard.
     pub fan_out_bytes_per_second: Option<u64>,
 }
@@ -76,20 +78,19 @@ impl Limits {
     #[must_use]
     pub const fn enforced() -> Self {
         Self {
-            get_records_calls_per_second: Some(limits::GET_RECORDS_CALLS_PER_SECOND),
+            calls: CallRates::enforced(),
             read_bytes_per_second: Some(limits::READ_BYTES_PER_SECOND),
-            get_shard_iterator_calls_per_second: Some(limits::GET_SHARD_ITERATOR_CALLS_PER_SECOND),
             write_bytes_per_second: Some(limits::WRITE_BYTES_PER_SECOND),
             write_records_per_second: Some(limits::WRITE_RECORDS_PER_SECOND),
-            list_shards_calls_per_second: Some(limits::LIST_SHARDS_CALLS_PER_SECOND),
+            streams_in_creation: Some(5),
+            on_demand_streams: Some(50),
+            shards_per_stream: Some(10_000),
             shards_per_account: Some(20_000),
             update_shard_count_calls_per_day: Some(10),
             update_stream_mode_calls_per_day: Some(2),
             encryption_calls_per_day: Some(25),
             consumers_per_stream: Some(limits::CONSUMERS_PER_STREAM),
             consumers_in_creation: Some(limits::CONSUMERS_IN_CREATION),
-            describe_consumer_calls_per_second: Some(20),
-            consumer_calls_per_second: Some(5),
             fan_out_bytes_per_second: Some(limits::FAN_OUT_BYTES_PER_SECOND),
         }
     }
@@ -98,20 +99,19 @@ impl Limits {
     #[must_use]
     pub const fn off() -> Self {
         Self {
-            get_records_calls_per_second: None,
+            calls: CallRates::off(),
             read_bytes_per_second: None,
-            get_shard_iterator_calls_per_second: None,
             write_bytes_per_second: None,
             write_records_per_second: None,
-            list_shards_calls_per_second: None,
+            streams_in_creation: None,
+            on_demand_streams: None,
+            shards_per_stream: None,
             shards_per_account: None,
             update_shard_count_calls_per_day: None,
             update_stream_mode_calls_per_day: None,
             encryption_calls_per_day: None,
             consumers_per_stream: None,
             consumers_in_creation: None,
-            describe_consumer_calls_per_second: None,
-            consumer_calls_per_second: None,
             fan_out_bytes_per_second: None,
         }
     }
@@ -125,7 +125,7 @@ impl Default for Limits {
 
 /// Times of SubscribeToShard. They are what the service does to every caller, so they hold without limits, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct FanOut {
     /// Life of a subscription; 5 minutes.
     pub subscription_life: Duration,
@@ -148,7 +148,7 @@ impl Default for FanOut {
 
 /// How long a stream stays in a passing state. The real service takes seconds to minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Delays {
     /// `CREATING`, before the stream can be used.
     pub create: Duration,
@@ -163,7 +163,7 @@ pub struct Delays {
 
 /// What the service may do, seldom does, and a consumer must bear.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Quirks {
     /// ListShards and DescribeStream show the shards as they were this long ago.
     pub list_shards_lag: Duration,

@@ -3,12 +3,11 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
-    Model, ServiceError, ServiceErrorCode,
+    Model, RatedCall, ServiceError, ServiceErrorCode,
     get_records::check_range,
     list_shards::check_token_age,
     stream::{Context, Stream},
     tags::check_new_tags,
-    throttle::Budget,
     token::{Kind, Reader, Writer},
 };
 use crate::{
@@ -113,25 +112,8 @@ impl ConsumerFacts {
     }
 }
 
-/// What the rates of the stream's consumer calls have left.
-#[derive(Debug, Default)]
-pub(super) struct ConsumerRates {
-    register: Budget,
-    describe: Budget,
-    list: Budget,
-    deregister: Budget,
-}
-
 pub(super) fn consumer_not_found(consumer: impl fmt::Display, cx: &Context<'_>) -> ServiceError {
     ServiceError::new(ServiceErrorCode::ResourceNotFound, format!("Consumer {consumer}, account {} not found.", cx.config.account_id))
-}
-
-fn rate_of(operation: &str, stream: &StreamName, admitted: bool) -> Result<(), ServiceError> {
-    if admitted {
-        return Ok(());
-    }
-    let message = format!("Rate exceeded for {operation} on stream {stream}.");
-    Err(ServiceError::new(ServiceErrorCode::LimitExceeded, message))
 }
 
 impl Model {
@@ -139,7 +121,8 @@ impl Model {
     ///
     /// # Errors
     /// `ResourceNotFound`, `ResourceInUse` when the name is taken or the stream is being made or deleted,
-    /// `LimitExceeded`, `InvalidArgument`, `Validation`.
+    /// `LimitExceeded` for the 20 consumers of a stream, or the rate and the consumers in creation of the account,
+    /// `InvalidArgument`, `Validation`.
     pub fn register_stream_consumer(
         &mut self,
         now: Timestamp,
@@ -153,9 +136,12 @@ impl Model {
             return Err(ServiceError::validation(shown, "consumerName", constraint));
         }
         check_new_tags(&tags)?;
+        self.count(now, RatedCall::RegisterStreamConsumer, Some(&stream.name()))?;
+        self.settle_all(now);
+        let creating = self.streams.values().flat_map(|stream| stream.facts.consumers.values());
+        let creating = creating.filter(|consumer| consumer.status() == ConsumerStatus::Creating).count();
         self.on(now, stream, |stream, cx| {
             let (limits, stream_name) = (cx.config.limits, stream.facts.name.clone());
-            rate_of("RegisterStreamConsumer", &stream_name, stream.consumer_rates.register.call(now, limits.consumer_calls_per_second))?;
             stream.require_open(cx)?;
             if stream.facts.consumers.contains_key(name) {
                 let message =
@@ -168,11 +154,10 @@ impl Model {
             {
                 return limit(format!("Stream {stream_name} under account {} has its {most} consumers already.", cx.config.account_id));
             }
-            let creating = stream.facts.consumers.values().filter(|c| c.status() == ConsumerStatus::Creating).count();
             if let Some(most) = limits.consumers_in_creation
                 && creating >= most as usize
             {
-                return limit(format!("Stream {stream_name} has {most} consumers in CREATING state already."));
+                return limit(format!("Account {} has {most} consumers in CREATING state already.", cx.config.account_id));
             }
             let until = now.plus(cx.config.delays.consumer);
             let facts = ConsumerFacts { created: now, lifecycle: ConsumerLifecycle::Creating { until }, tags, policy: None };
@@ -190,8 +175,7 @@ impl Model {
     /// `ResourceNotFound` when stream or consumer is not there, `LimitExceeded` above 20 calls per second and stream.
     pub fn describe_stream_consumer(&mut self, now: Timestamp, consumer: &ConsumerReference) -> Result<StreamConsumer, ServiceError> {
         self.on_consumer(now, consumer, |stream, name, cx| {
-            let admitted = stream.consumer_rates.describe.call(now, cx.config.limits.describe_consumer_calls_per_second);
-            rate_of("DescribeStreamConsumer", &stream.facts.name, admitted)?;
+            stream.calls.count(now, RatedCall::DescribeStreamConsumer, &stream.facts.name, cx.config)?;
             Ok(stream.consumer(name, &stream.facts.consumers[name]))
         })
     }
@@ -220,8 +204,7 @@ impl Model {
             (None, created) => (String::new(), created),
         };
         self.on(now, &input.stream, |stream, cx| {
-            let admitted = stream.consumer_rates.list.call(now, cx.config.limits.consumer_calls_per_second);
-            rate_of("ListStreamConsumers", &stream.facts.name, admitted)?;
+            stream.calls.count(now, RatedCall::ListStreamConsumers, &stream.facts.name, cx.config)?;
             if created.is_some_and(|created| created != stream.facts.created) {
                 return Err(super::stream::stream_not_found(&stream.facts.name, cx.config));
             }
@@ -245,8 +228,7 @@ impl Model {
     /// `ResourceNotFound`, `LimitExceeded`.
     pub fn deregister_stream_consumer(&mut self, now: Timestamp, consumer: &ConsumerReference) -> Result<(), ServiceError> {
         self.on_consumer(now, consumer, |stream, name, cx| {
-            let admitted = stream.consumer_rates.deregister.call(now, cx.config.limits.consumer_calls_per_second);
-            rate_of("DeregisterStreamConsumer", &stream.facts.name, admitted)?;
+            stream.calls.count(now, RatedCall::DeregisterStreamConsumer, &stream.facts.name, cx.config)?;
             let until = now.plus(cx.config.delays.consumer);
             if let Some(facts) = stream.facts.consumers.get_mut(name) {
                 facts.lifecycle = ConsumerLifecycle::Deleting { until };

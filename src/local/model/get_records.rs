@@ -1,7 +1,7 @@
 //! GetRecords.
 
 use super::{
-    Model, ServiceError, ServiceErrorCode,
+    Model, RatedCall, ServiceError, ServiceErrorCode,
     iterator::Place,
     stream::{Context, Stream, rate_exceeded, shard_not_found},
     utc::utc_text,
@@ -21,7 +21,7 @@ impl Model {
         let limit = limit.unwrap_or(limits::GET_RECORDS_MAX_RECORDS);
         check_range(limit, "limit", limits::GET_RECORDS_MAX_RECORDS)?;
         let place = Place::decode(iterator).ok_or_else(|| ServiceError::invalid("Invalid ShardIterator."))?;
-        let tolerated = limits::SHARD_ITERATOR_TTL;
+        let tolerated = self.config.iterator_life;
         if now.since(place.issued) > tolerated {
             let message = format!(
                 "Iterator expired. The iterator was created at time {} while right now it is {} which is further in the future than the \
@@ -61,9 +61,7 @@ impl Stream {
             return Err(shard_not_found(&id, &self.facts.name, config));
         };
         let read_rate = config.limits.read_bytes_per_second;
-        if !shard.rates.read_bytes.has_room(now, read_rate)
-            || !shard.rates.get_records_calls.call(now, config.limits.get_records_calls_per_second)
-        {
+        if !shard.rates.read_bytes.has_room(now, read_rate) || !shard.rates.calls.admit(now, RatedCall::GetRecords, config) {
             return Err(rate_exceeded(&id, &self.facts.name, config));
         }
 

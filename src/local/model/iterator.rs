@@ -1,7 +1,7 @@
 //! Shard iterators: a place in a shard as an opaque text.
 
 use super::{
-    Model, ServiceError,
+    Model, RatedCall, ServiceError,
     sequence::Parts,
     shard::ShardState,
     stream::{Context, rate_exceeded, shard_not_found},
@@ -68,7 +68,7 @@ impl Model {
             let Some(state) = stream.shard(cx, shard) else {
                 return Err(shard_not_found(shard, &name, config));
             };
-            if !state.rates.iterator_calls.call(now, config.limits.get_shard_iterator_calls_per_second) {
+            if !state.rates.calls.admit(now, RatedCall::GetShardIterator, config) {
                 return Err(rate_exceeded(shard, &name, config));
             }
             let next = state.resolve(cx, &name, next_place, position, "GetShardIterator")?;

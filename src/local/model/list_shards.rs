@@ -1,7 +1,7 @@
 //! ListShards, and the shards of DescribeStream.
 
 use super::{
-    ListShards, Model, ServiceError, ServiceErrorCode, StreamPage,
+    ListShards, Model, RatedCall, ServiceError, ServiceErrorCode, StreamPage,
     get_records::check_range,
     shard::ShardFacts,
     stream::{Context, Stream, shard_index, stream_not_found},
@@ -93,10 +93,7 @@ impl Model {
             if stream.status() == StreamStatus::Creating {
                 stream.require_active(cx)?;
             }
-            if !stream.list_shards_calls.call(now, cx.config.limits.list_shards_calls_per_second) {
-                let message = format!("Rate exceeded for stream {} under account {}.", stream.facts.name, cx.config.account_id);
-                return Err(ServiceError::new(ServiceErrorCode::LimitExceeded, message));
-            }
+            stream.calls.count(now, RatedCall::ListShards, &stream.facts.name, cx.config)?;
             let (shards, last) = stream.page(cx, &filter, after, max_results)?;
             let next = last.map(|after| {
                 Page { issued: now, stream: stream.facts.name.clone(), created: stream.facts.created, filter, after }.encode()
@@ -108,7 +105,7 @@ impl Model {
     /// `DescribeStream`: the stream and at most `limit` shards (1 to 10,000, by default 100) after `exclusive_start`.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `InvalidArgument`, `Validation`.
+    /// `ResourceNotFound`, `InvalidArgument`, `LimitExceeded` above the rate of calls, `Validation`.
     pub fn describe_stream(
         &mut self,
         now: Timestamp,
@@ -119,6 +116,7 @@ impl Model {
         let limit = limit.unwrap_or(DESCRIBE_DEFAULT_LIMIT);
         check_range(limit, "limit", limits::LIST_SHARDS_MAX_RESULTS)?;
         let after = exclusive_start.map(start_after).transpose()?;
+        self.count(now, RatedCall::DescribeStream, Some(&stream.name()))?;
         self.on(now, stream, |stream, cx| {
             let (shards, last) = match stream.status() {
                 StreamStatus::Creating => (Vec::new(), None),

@@ -21,6 +21,7 @@ mod monitoring;
 mod on_demand;
 mod policy;
 mod put;
+mod rates;
 mod reshard;
 mod retention;
 pub mod routing;
@@ -47,6 +48,7 @@ pub use consumers::{ConsumerReference, ConsumersPage, ListStreamConsumers, Strea
 pub use error::{ServiceError, ServiceErrorCode};
 pub use monitoring::{MonitoringChange, ShardLevelMetric};
 pub use on_demand::{RecordDistributionStrategy, UpdatedWarmThroughput, WarmThroughput};
+pub use rates::{CallRates, RateScope, RatedCall};
 pub use settings::AccountLimits;
 pub use subscription::{SubscriptionId, SubscriptionStep};
 pub use tags::{ResourceArn, TagsPage};
@@ -54,6 +56,7 @@ pub use tags::{ResourceArn, TagsPage};
 pub(super) use self::account::AccountFacts;
 use self::{
     change::{Change, Journal},
+    rates::Calls,
     stream::{Context, Stream, stream_not_found},
     subscription::Subscription,
 };
@@ -74,6 +77,8 @@ pub struct Model {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     next_subscription: u64,
     woken: BTreeSet<SubscriptionId>,
+    /// What the rates of the account have left.
+    calls: Calls,
 }
 
 impl Model {
@@ -89,6 +94,7 @@ impl Model {
             subscriptions: BTreeMap::new(),
             next_subscription: 0,
             woken: BTreeSet::new(),
+            calls: Calls::default(),
         }
     }
 

@@ -88,6 +88,12 @@ impl Model {
         })
     }
 
+    /// Whether its records need no partition key; no operation of the service.
+    #[cfg(feature = "server")]
+    pub(in crate::local) fn ignores_keys(&mut self, now: Timestamp, stream: &StreamReference) -> Result<bool, ServiceError> {
+        self.on(now, stream, |stream, _| Ok(stream.ignores_keys()))
+    }
+
     /// `UpdateStreamRecordDistributionStrategy`, from the next record on.
     ///
     /// # Errors

@@ -83,8 +83,10 @@ fn check_entry(entry: &PutEntry, key_member: &str, data_member: &str, facts: &St
         1..=limits::PARTITION_KEY_MAX_CHARS => {}
         _ => return refuse(key_member, format!("Member must have length less than or equal to {}", limits::PARTITION_KEY_MAX_CHARS)),
     }
-    if entry.data.len() > max_record_bytes {
-        return refuse(data_member, format!("Member must have length less than or equal to {max_record_bytes}"));
+    // Of both, says the API reference of PutRecord and of PutRecordsRequestEntry.
+    if entry.size_bytes() > max_record_bytes {
+        let constraint = format!("Member must have, with the partition key, length less than or equal to {max_record_bytes}");
+        return refuse(data_member, constraint);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Model, ServiceError, ServiceErrorCode, StreamMode, UpdatedShardCount,
+    Model, RatedCall, ServiceError, ServiceErrorCode, StreamMode, UpdatedShardCount,
     shard::ShardFacts,
     stream::{Context, Lifecycle, Stream, shard_index},
 };
@@ -38,6 +38,7 @@ impl Model {
         shard: &ShardId,
         new_starting_hash_key: u128,
     ) -> Result<(), ServiceError> {
+        self.count(now, RatedCall::SplitShard, Some(&stream.name()))?;
         let in_use = self.open_shards();
         self.on(now, stream, |stream, cx| {
             stream.require_provisioned("SplitShard")?;
@@ -62,7 +63,7 @@ impl Model {
     ///
     /// # Errors
     /// `ResourceNotFound`, `ResourceInUse` while the stream is changing, `InvalidArgument` for closed shards or such as
-    /// are not neighbours, `Validation` for an on-demand stream.
+    /// are not neighbours, `LimitExceeded` above the rate of calls, `Validation` for an on-demand stream.
     pub fn merge_shards(
         &mut self,
         now: Timestamp,
@@ -70,6 +71,7 @@ impl Model {
         shard: &ShardId,
         adjacent: &ShardId,
     ) -> Result<(), ServiceError> {
+        self.count(now, RatedCall::MergeShards, Some(&stream.name()))?;
         self.on(now, stream, |stream, cx| {
             stream.require_provisioned("MergeShards")?;
             let (first, second) = (stream.reshardable(cx, shard)?, stream.reshardable(cx, adjacent)?);
@@ -88,12 +90,13 @@ impl Model {
     /// or two parents, and some live for a moment only.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse` while the stream is changing, `LimitExceeded` beyond double, below half, or
-    /// at the eleventh call of a day, `Validation` for an on-demand stream or a target of 0.
+    /// `ResourceNotFound`, `ResourceInUse` while the stream is changing, `LimitExceeded` beyond double, below half, above
+    /// 10,000 shards, at the eleventh call of a day or above the rate of calls, `Validation` for an on-demand stream or a target of 0.
     pub fn update_shard_count(&mut self, now: Timestamp, stream: &StreamReference, target: u32) -> Result<UpdatedShardCount, ServiceError> {
         if target == 0 {
             return Err(ServiceError::validation(target, "targetShardCount", "Member must have value greater than or equal to 1"));
         }
+        self.count(now, RatedCall::UpdateShardCount, Some(&stream.name()))?;
         let in_use = self.open_shards();
         self.on(now, stream, |stream, cx| {
             stream.require_provisioned("UpdateShardCount")?;
@@ -107,6 +110,11 @@ impl Model {
             if u64::from(target) * 2 < u64::from(current) {
                 return Err(limit(format!("UpdateShardCount cannot scale down below half your current open shard count. {counts}")));
             }
+            if let Some(most) = cx.config.limits.shards_per_stream
+                && (target > most || (current > most && target == most))
+            {
+                return Err(limit(format!("UpdateShardCount cannot scale a stream to more than {most} shards. {counts}")));
+            }
             cx.check_shard_limit(in_use, target.saturating_sub(current))?;
             stream.facts.scalings.retain(|at| now.since(*at) < DAY);
             if let Some(most) = cx.config.limits.update_shard_count_calls_per_day
@@ -119,7 +127,12 @@ impl Model {
             }
             stream.facts.scalings.push(now);
             stream.begin(cx, Reshape::Scale { target })?;
-            Ok(UpdatedShardCount { current_shard_count: current, target_shard_count: target })
+            Ok(UpdatedShardCount {
+                stream_name: stream.facts.name.clone(),
+                stream_arn: stream.facts.arn.clone(),
+                current_shard_count: current,
+                target_shard_count: target,
+            })
         })
     }
 }

@@ -199,10 +199,10 @@ fn requests_out_of_bounds_are_refused_whole_and_quote_nothing() {
     for entries in [
         vec![],
         vec![entry(1); PUT_RECORDS_MAX_RECORDS + 1],
-        vec![entry(1), entry(MIB + 1)],
+        vec![entry(1), entry(MIB)],
         vec![entry(1), PutEntry::new("", "canary")],
         vec![entry(1), PutEntry::new(long.as_str(), "canary")],
-        vec![entry(MIB); 11],
+        vec![entry(MIB - 1); 11],
     ] {
         let error = m.put_records(START, &stream(), entries).expect_err("out of bounds");
         assert!(matches!(error.code, ServiceErrorCode::Validation | ServiceErrorCode::InvalidArgument), "{error}");
@@ -218,14 +218,16 @@ fn a_stream_can_take_records_of_10_mib() {
     let large = CreateStream { max_record_bytes: Some(RECORD_MAX_BYTES), ..CreateStream::provisioned("large".parse().expect("valid"), 1) };
     m.create_stream(START, &large).expect("create");
     let large: StreamReference = "large".parse().expect("valid");
-    m.put_record(START, &large, entry(RECORD_MAX_BYTES), None).expect("put");
+    let full = m.put_record(START, &large, entry(RECORD_MAX_BYTES), None).expect_err("with its key it is too large");
+    assert_eq!(full.code, ServiceErrorCode::Validation);
+    m.put_record(START, &large, entry(RECORD_MAX_BYTES - 1), None).expect("put");
     // It used the write rate of ten seconds.
     assert!(m.put_record(at(9_999), &large, entry(1), None).is_err());
     m.put_record(at(10_001), &large, entry(1), None).expect("put");
     let iterator = m.get_shard_iterator(at(10_001), &large, &shard(0), ShardPosition::TrimHorizon).expect("iterator");
     let page = m.get_records(at(10_001), &iterator, None).expect("records");
     assert_eq!(page.records.len(), 1, "one record may be more than an answer holds");
-    assert_eq!(page.records[0].data().len(), RECORD_MAX_BYTES);
+    assert_eq!(page.records[0].data().len(), RECORD_MAX_BYTES - 1);
     assert!(
         m.create_stream(START, &CreateStream { max_record_bytes: Some(1), ..CreateStream::on_demand("s".parse().expect("valid")) })
             .is_err()

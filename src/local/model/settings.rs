@@ -1,12 +1,12 @@
 //! UpdateStreamMode, UpdateMaxRecordSize and DescribeLimits.
 
-use super::{Model, RecordDistributionStrategy, ServiceError, ServiceErrorCode, StreamMode, encryption::count, on_demand::warm_shards};
+use super::{
+    Model, RatedCall, RecordDistributionStrategy, ServiceError, ServiceErrorCode, StreamMode, encryption::count, on_demand::warm_shards,
+};
 use crate::{limits, stream::StreamReference, types::Timestamp};
 
-/// On-demand streams of an account, unless it asks for more.
-const ON_DEMAND_STREAMS: u32 = 50;
-/// Open shards of an account where the limit is lifted.
-const MANY_SHARDS: u32 = 1_000_000;
+/// Open shards or streams of an account where the limit is lifted.
+const MANY: u32 = 1_000_000;
 
 /// What `DescribeLimits` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,9 @@ impl Model {
     /// `UpdateStreamMode`. The shards stay as they are, unless the stream is given warm throughput with the on-demand mode.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded` at the third call of a day, `InvalidArgument` when the
-    /// stream has the mode already, or for warm throughput in an account without commitment; `Validation` for warm
-    /// throughput of a provisioned stream.
+    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded` at the third call of a day or beyond the on-demand streams of the
+    /// account, `InvalidArgument` when the stream has the mode already, or for warm throughput in an account without
+    /// commitment; `Validation` for warm throughput of a provisioned stream.
     pub fn update_stream_mode(
         &mut self,
         now: Timestamp,
@@ -41,6 +41,7 @@ impl Model {
             return Err(ServiceError::new(ServiceErrorCode::Validation, message));
         }
         let (committed, in_use) = (self.account.is_committed(now), self.open_shards());
+        let places = if mode == StreamMode::OnDemand { self.check_on_demand_streams() } else { Ok(()) };
         self.on(now, stream, |stream, cx| {
             stream.require_active(cx)?;
             if stream.facts.mode == mode {
@@ -48,6 +49,10 @@ impl Model {
                 return Err(ServiceError::invalid(message));
             }
             let shards = warm_shards(warm_mibps, committed)?;
+            // Without warm throughput the shards stay.
+            let more = warm_mibps.map_or(0, |_| shards.saturating_sub(stream.open_count()));
+            cx.check_shard_limit(in_use, more)?;
+            places?;
             count("UpdateStreamMode", &mut stream.facts.mode_updates, now, cx.config.limits.update_stream_mode_calls_per_day)?;
             stream.facts.mode = mode;
             // Both are of on-demand streams only.
@@ -76,15 +81,39 @@ impl Model {
     }
 
     /// `DescribeLimits`.
-    pub fn describe_limits(&mut self, now: Timestamp) -> AccountLimits {
+    ///
+    /// # Errors
+    /// `LimitExceeded` above one call a second.
+    pub fn describe_limits(&mut self, now: Timestamp) -> Result<AccountLimits, ServiceError> {
+        self.count(now, RatedCall::DescribeLimits, None)?;
         self.settle_all(now);
-        let on_demand = self.streams.values().filter(|stream| stream.facts.mode == StreamMode::OnDemand).count();
-        AccountLimits {
-            shard_limit: self.config.limits.shards_per_account.unwrap_or(MANY_SHARDS),
+        Ok(AccountLimits {
+            shard_limit: self.config.limits.shards_per_account.unwrap_or(MANY),
             open_shard_count: self.open_shards(),
-            on_demand_stream_count: u32::try_from(on_demand).unwrap_or(u32::MAX),
-            on_demand_stream_count_limit: ON_DEMAND_STREAMS,
+            on_demand_stream_count: self.on_demand_streams(),
+            on_demand_stream_count_limit: self.config.limits.on_demand_streams.unwrap_or(MANY),
+        })
+    }
+
+    fn on_demand_streams(&self) -> u32 {
+        let count = self.streams.values().filter(|stream| stream.facts.mode == StreamMode::OnDemand).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Refuses one more on-demand stream than the account may have.
+    pub(super) fn check_on_demand_streams(&self) -> Result<(), ServiceError> {
+        let (most, has) = (self.config.limits.on_demand_streams, self.on_demand_streams());
+        if most.is_none_or(|most| has < most) {
+            return Ok(());
         }
+        let message = format!(
+            "This request would exceed the on-demand stream limit for the account {} in {}. Current on-demand stream count for the \
+             account: {has}. Limit: {}.",
+            self.config.account_id,
+            self.config.region,
+            most.unwrap_or(has)
+        );
+        Err(ServiceError::new(ServiceErrorCode::LimitExceeded, message))
     }
 }
 

@@ -112,7 +112,7 @@ fn the_mode_changes_twice_a_day() {
     let mut m = model();
     m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand, None).expect("changed");
     assert_eq!(code(m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand, None)), ServiceErrorCode::InvalidArgument);
-    let limits = m.describe_limits(NOW);
+    let limits = m.describe_limits(NOW).expect("the first of this second");
     assert_eq!((limits.on_demand_stream_count, limits.open_shard_count, limits.shard_limit), (1, 1, 20_000));
     assert_eq!(code(m.split_shard(NOW, &stream(), &ShardId::from_index(0), 7)), ServiceErrorCode::Validation);
     m.update_stream_mode(NOW, &stream(), StreamMode::Provisioned, None).expect("changed back");

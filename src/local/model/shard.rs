@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     encryption::Encryption,
+    rates::Calls,
     sequence::{Parts, seconds},
     throttle::Budget,
 };
@@ -103,9 +104,8 @@ pub(super) struct Batch {
 /// What the shard's rates have left.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    pub(super) get_records_calls: Budget,
+    pub(super) calls: Calls,
     pub(super) read_bytes: Budget,
-    pub(super) iterator_calls: Budget,
     pub(super) write_bytes: Budget,
     pub(super) write_records: Budget,
 }

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Config, RecordDistributionStrategy, ServiceError, ServiceErrorCode, ShardLevelMetric, StreamMode, StreamSummary, SubscriptionId,
     change::{Change, Journal},
-    consumers::{ConsumerFacts, ConsumerRates},
+    consumers::ConsumerFacts,
     encryption::Encryption,
+    rates::Calls,
     reshard::Reshape,
     routing::even_ranges,
     sequence::seconds,
     shard::{ShardFacts, ShardState},
     subscription::Seats,
-    throttle::Budget,
 };
 use crate::{
     random::Randomness,
@@ -95,8 +95,8 @@ pub(in crate::local) struct Stream {
     pub(super) shards: BTreeMap<u32, ShardState>,
     /// Open shards by their first hash key.
     pub(super) open: BTreeMap<u128, u32>,
-    pub(super) list_shards_calls: Budget,
-    pub(super) consumer_rates: ConsumerRates,
+    /// What the rates of the stream have left.
+    pub(super) calls: Calls,
     pub(super) seats: Seats,
 }
 
@@ -112,14 +112,7 @@ impl Stream {
     }
 
     fn without_shards(facts: StreamFacts) -> Self {
-        Self {
-            facts,
-            shards: BTreeMap::new(),
-            open: BTreeMap::new(),
-            list_shards_calls: Budget::default(),
-            consumer_rates: ConsumerRates::default(),
-            seats: Seats::default(),
-        }
+        Self { facts, shards: BTreeMap::new(), open: BTreeMap::new(), calls: Calls::default(), seats: Seats::default() }
     }
 
     /// Puts a stream together from what was kept of it.
@@ -239,11 +232,11 @@ impl Stream {
                 created: self.facts.created,
                 retention_hours: self.facts.retention_hours,
                 open_shard_count: self.open_count(),
+                consumer_count: u32::try_from(self.facts.consumers.len()).unwrap_or(u32::MAX),
             },
             mode: self.facts.mode,
             max_record_bytes: self.facts.max_record_bytes,
             encryption_key: self.facts.encryption.key_id.clone(),
-            consumer_count: u32::try_from(self.facts.consumers.len()).unwrap_or(u32::MAX),
             shard_level_metrics: self.facts.metrics.clone(),
             record_distribution: (self.facts.mode == StreamMode::OnDemand).then_some(self.facts.distribution),
             warm_throughput: None,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Config, CreateStream, ListStreams, Model, RecordDistributionStrategy, ServiceError, ServiceErrorCode, StreamMode, StreamSummary,
-    StreamsPage,
+    Config, CreateStream, ListStreams, Model, RatedCall, RecordDistributionStrategy, ServiceError, ServiceErrorCode, StreamMode,
+    StreamSummary, StreamsPage,
     change::Change,
     encryption::Encryption,
     get_records::check_range,
@@ -32,8 +32,8 @@ impl Model {
     /// `CreateStream`.
     ///
     /// # Errors
-    /// `ResourceInUse` when the name is taken, `LimitExceeded`, `InvalidArgument`, also for warm throughput in an account
-    /// without commitment, `Validation`.
+    /// `ResourceInUse` when the name is taken, `LimitExceeded` for a quota of the account or the rate of calls,
+    /// `InvalidArgument`, also for warm throughput in an account without commitment, `Validation`.
     pub fn create_stream(&mut self, now: Timestamp, input: &CreateStream) -> Result<(), ServiceError> {
         let shard_count = match (input.mode, input.shard_count) {
             (StreamMode::Provisioned, Some(0)) => {
@@ -54,11 +54,13 @@ impl Model {
         }
         let max_record_bytes = check_max_record_bytes(input.max_record_bytes())?;
         check_new_tags(&input.tags)?;
+        self.count(now, RatedCall::CreateStream, Some(&input.name))?;
         self.settle_all(now);
         if self.streams.contains_key(&input.name) {
             let message = format!("Stream {} under account {} already exists.", input.name, self.config.account_id);
             return Err(ServiceError::new(ServiceErrorCode::ResourceInUse, message));
         }
+        self.check_places(input.mode)?;
         let in_use = self.open_shards();
         let arn = arn(&self.config, &input.name).map_err(|error| ServiceError::invalid(error.to_string()))?;
         let Self { config, randomness, journal, woken, .. } = self;
@@ -94,7 +96,7 @@ impl Model {
     ///
     /// # Errors
     /// `ResourceNotFound`, `ResourceInUse` while the stream is being made or deleted, or when stream consumers are
-    /// registered.
+    /// registered, `LimitExceeded` above the rate of calls.
     pub fn delete_stream(&mut self, now: Timestamp, stream: &StreamReference) -> Result<(), ServiceError> {
         self.delete(now, stream, false)
     }
@@ -102,12 +104,30 @@ impl Model {
     /// `DeleteStream` with `EnforceConsumerDeletion`: its stream consumers, too.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse` while the stream is being made or deleted.
+    /// `ResourceNotFound`, `ResourceInUse` while the stream is being made or deleted, `LimitExceeded` above the rate of
+    /// calls.
     pub fn delete_stream_with_consumers(&mut self, now: Timestamp, stream: &StreamReference) -> Result<(), ServiceError> {
         self.delete(now, stream, true)
     }
 
+    /// Refuses one more stream in the making, or one more on-demand stream, than the account may have.
+    fn check_places(&self, mode: StreamMode) -> Result<(), ServiceError> {
+        let Config { limits, account_id, .. } = &self.config;
+        let creating = self.streams.values().filter(|stream| stream.status() == StreamStatus::Creating).count();
+        if let Some(most) = limits.streams_in_creation
+            && creating >= most as usize
+        {
+            let message = format!(
+                "This request would exceed the limit on the number of streams that can simultaneously be in CREATING state for the account \
+                 {account_id}. Limit: {most}."
+            );
+            return Err(ServiceError::new(ServiceErrorCode::LimitExceeded, message));
+        }
+        if mode == StreamMode::OnDemand { self.check_on_demand_streams() } else { Ok(()) }
+    }
+
     fn delete(&mut self, now: Timestamp, stream: &StreamReference, with_consumers: bool) -> Result<(), ServiceError> {
+        self.count(now, RatedCall::DeleteStream, Some(&stream.name()))?;
         self.on(now, stream, |stream, cx| {
             if !with_consumers && !stream.facts.consumers.is_empty() {
                 let message = format!(
@@ -132,8 +152,9 @@ impl Model {
     /// `DescribeStreamSummary`.
     ///
     /// # Errors
-    /// `ResourceNotFound`.
+    /// `ResourceNotFound`, `LimitExceeded` above the rate of calls.
     pub fn describe_stream_summary(&mut self, now: Timestamp, stream: &StreamReference) -> Result<StreamSummary, ServiceError> {
+        self.count(now, RatedCall::DescribeStreamSummary, Some(&stream.name()))?;
         let committed = self.account.is_committed(now);
         self.on(now, stream, |stream, _| {
             let warm_throughput = (committed && stream.facts.mode == StreamMode::OnDemand).then(|| stream.warm_throughput());
@@ -144,7 +165,7 @@ impl Model {
     /// `ListStreams`.
     ///
     /// # Errors
-    /// `Validation`, `InvalidArgument` for a token that is none, `ExpiredNextToken`.
+    /// `Validation`, `InvalidArgument` for a token that is none, `ExpiredNextToken`, `LimitExceeded` above the rate of calls.
     pub fn list_streams(&mut self, now: Timestamp, input: &ListStreams) -> Result<StreamsPage, ServiceError> {
         let limit = input.limit.unwrap_or(LIST_STREAMS_DEFAULT_LIMIT);
         check_range(limit, "limit", LIST_STREAMS_MAX_LIMIT)?;
@@ -161,6 +182,7 @@ impl Model {
             (None, Some(name)) => name.clone(),
             (None, None) => String::new(),
         };
+        self.count(now, RatedCall::ListStreams, None)?;
         self.settle_all(now);
         let mut rest = self.streams.values().filter(|stream| stream.facts.name.as_str() > after.as_str());
         let streams: Vec<StreamSummary> = rest.by_ref().take(limit as usize).map(Stream::summary).collect();

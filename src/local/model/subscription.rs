@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Model, ServiceError, ServiceErrorCode,
+    Model, RatedCall, ServiceError, ServiceErrorCode,
     consumers::consumer_not_found,
+    rates::Calls,
     stream::{Context, Stream, shard_not_found},
     throttle::Budget,
 };
@@ -62,7 +63,7 @@ impl Model {
     ///
     /// # Errors
     /// `ResourceNotFound`; `ResourceInUse` within 5 seconds of the last subscription of this consumer to this shard, or
-    /// when the consumer is not active; `InvalidArgument` for a sequence number of another shard or a moment ahead.
+    /// when the consumer is not active; `LimitExceeded` within a second of a call that was refused; `InvalidArgument` for a sequence number of another shard or a moment ahead.
     pub fn subscribe_to_shard(
         &mut self,
         now: Timestamp,
@@ -73,7 +74,7 @@ impl Model {
         let id = SubscriptionId(self.next_subscription);
         let subscription = self.on(now, &StreamReference::Arn(consumer.stream_arn()), |stream, cx| {
             let subscription = stream.begin_subscription(cx, consumer, shard, position)?;
-            stream.seats.take(cx, subscription.shard, consumer.consumer_name().as_str(), id)?;
+            stream.seats.take(cx, subscription.shard, consumer.consumer_name().as_str(), id);
             Ok(subscription)
         })?;
         self.next_subscription += 1;
@@ -81,10 +82,10 @@ impl Model {
         Ok(id)
     }
 
-    /// Whether `SubscribeToShard` would succeed; changes nothing.
+    /// Whether `SubscribeToShard` would succeed; begins nothing.
     ///
     /// # Errors
-    /// As [`Model::subscribe_to_shard`].
+    /// As [`Model::subscribe_to_shard`]. A call that is refused counts.
     pub fn check_subscribe_to_shard(
         &mut self,
         now: Timestamp,
@@ -93,8 +94,8 @@ impl Model {
         position: ShardPosition,
     ) -> Result<(), ServiceError> {
         self.on(now, &StreamReference::Arn(consumer.stream_arn()), |stream, cx| {
-            let subscription = stream.begin_subscription(cx, consumer, shard, position)?;
-            stream.seats.admit(cx, subscription.shard, consumer.consumer_name().as_str())
+            stream.begin_subscription(cx, consumer, shard, position)?;
+            Ok(())
         })
     }
 
@@ -149,23 +150,42 @@ impl Stream {
     ) -> Result<Subscription, ServiceError> {
         self.require_data(cx)?;
         let status = self.consumer_of(consumer).ok_or_else(|| consumer_not_found(consumer, cx))?.status();
+        let index = match self.shard(cx, shard) {
+            Some(state) => state.facts.index,
+            None => return Err(shard_not_found(shard, &self.facts.name, cx.config)),
+        };
+        self.seats.check_rate(cx, index, consumer)?;
+        let next = self.position_for(cx, consumer, status, index, position);
+        let next = next.inspect_err(|_| self.seats.refused(cx, index, consumer.consumer_name().as_str()))?;
+        Ok(Subscription {
+            consumer: consumer.clone(),
+            stream_created: self.facts.created,
+            shard: index,
+            next,
+            ends: cx.now.plus(cx.config.fan_out.subscription_life),
+            last_event: cx.now,
+            at_shard_end: false,
+        })
+    }
+
+    /// Where the subscription begins, if the consumer may have it.
+    fn position_for(
+        &self,
+        cx: &Context<'_>,
+        consumer: &ConsumerArn,
+        status: ConsumerStatus,
+        shard: u32,
+        position: ShardPosition,
+    ) -> Result<SequenceNumber, ServiceError> {
         if status != ConsumerStatus::Active {
             let state = if status == ConsumerStatus::Creating { "CREATING" } else { "DELETING" };
             let message = format!("Consumer {consumer} is not ACTIVE, instead in state {state}");
             return Err(ServiceError::new(ServiceErrorCode::ResourceInUse, message));
         }
-        let (name, next_place, stream_created) = (self.facts.name.clone(), self.facts.next_place, self.facts.created);
-        let missing = shard_not_found(shard, &name, cx.config);
-        let state = self.shard(cx, shard).ok_or(missing)?;
-        Ok(Subscription {
-            consumer: consumer.clone(),
-            stream_created,
-            shard: state.facts.index,
-            next: state.resolve(cx, &name, next_place, position, "SubscribeToShard")?,
-            ends: cx.now.plus(cx.config.fan_out.subscription_life),
-            last_event: cx.now,
-            at_shard_end: false,
-        })
+        let state = &self.shards[&shard];
+        let next = state.resolve(cx, &self.facts.name, self.facts.next_place, position, "SubscribeToShard")?;
+        self.seats.admit(cx, shard, consumer.consumer_name().as_str())?;
+        Ok(next)
     }
 
     fn step(&mut self, cx: &mut Context<'_>, id: SubscriptionId, subscription: &mut Subscription) -> SubscriptionStep {
@@ -219,20 +239,39 @@ fn replaced(consumer: &ConsumerArn) -> ServiceError {
 #[derive(Debug, Default)]
 pub(super) struct Seats(BTreeMap<(u32, String), Seat>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Seat {
     /// When the last subscription began.
-    since: Timestamp,
+    since: Option<Timestamp>,
     holder: Option<SubscriptionId>,
     bytes: Budget,
+    /// Calls that were refused.
+    calls: Calls,
 }
 
 impl Seats {
+    /// Refuses a call within a second of one that was refused. Within a second of one that succeeded, which the rate
+    /// forbids as well, the API reference promises `ResourceInUse`.
+    fn check_rate(&self, cx: &Context<'_>, shard: u32, consumer: &ConsumerArn) -> Result<(), ServiceError> {
+        let seat = self.0.get(&(shard, consumer.consumer_name().as_str().to_owned()));
+        if seat.is_none_or(|seat| seat.calls.has_room(cx.now, RatedCall::SubscribeToShard, cx.config)) {
+            return Ok(());
+        }
+        let message = format!("Rate exceeded for consumer {consumer} and shard {}", ShardId::from_index(u64::from(shard)));
+        Err(ServiceError::new(ServiceErrorCode::LimitExceeded, message))
+    }
+
+    /// Counts a call that was refused for another reason than the rate.
+    fn refused(&mut self, cx: &Context<'_>, shard: u32, consumer: &str) {
+        let seat = self.0.entry((shard, consumer.to_owned())).or_default();
+        seat.calls.admit(cx.now, RatedCall::SubscribeToShard, cx.config);
+    }
+
     /// Refuses a subscription too soon after the one before.
     fn admit(&self, cx: &Context<'_>, shard: u32, consumer: &str) -> Result<(), ServiceError> {
-        match self.0.get(&(shard, consumer.to_owned())) {
+        match self.0.get(&(shard, consumer.to_owned())).and_then(|seat| seat.since) {
             // A clock set back must not refuse for as long as it was set back.
-            Some(seat) if cx.now >= seat.since && cx.now.since(seat.since) < cx.config.fan_out.takeover_after => {
+            Some(since) if cx.now >= since && cx.now.since(since) < cx.config.fan_out.takeover_after => {
                 let message = format!(
                     "Another active subscription exists for this consumer: {consumer}, shard {}",
                     ShardId::from_index(u64::from(shard))
@@ -244,15 +283,12 @@ impl Seats {
     }
 
     /// Gives the place to a new subscription; the one before ends.
-    fn take(&mut self, cx: &mut Context<'_>, shard: u32, consumer: &str, id: SubscriptionId) -> Result<(), ServiceError> {
-        self.admit(cx, shard, consumer)?;
-        let fresh = || Seat { since: cx.now, holder: None, bytes: Budget::default() };
-        let seat = self.0.entry((shard, consumer.to_owned())).or_insert_with(fresh);
-        seat.since = cx.now;
+    fn take(&mut self, cx: &mut Context<'_>, shard: u32, consumer: &str, id: SubscriptionId) {
+        let seat = self.0.entry((shard, consumer.to_owned())).or_default();
+        seat.since = Some(cx.now);
         if let Some(before) = seat.holder.replace(id) {
             cx.woken.insert(before);
         }
-        Ok(())
     }
 
     /// What the consumer's rate on the shard has left; `None` when another subscription has its place.

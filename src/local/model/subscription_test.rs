@@ -110,7 +110,9 @@ fn the_continuation_number_of_an_idle_event_neither_skips_nor_repeats() {
 
 #[test]
 fn a_second_subscription_is_refused_for_five_seconds_and_then_replaces_the_first() {
-    let (mut m, arn) = model_with(Config::default(), 2);
+    // More calls than one a second.
+    let limits = Limits { calls: CallRates::off(), ..Limits::enforced() };
+    let (mut m, arn) = model_with(Config { limits, ..Config::default() }, 2);
     let other = m.register_stream_consumer(START, &reference(), "other", BTreeMap::new()).expect("registered").arn;
     let first = subscribe(&mut m, at(0), &arn, ShardPosition::Latest);
     let again = |m: &mut Model, now| m.subscribe_to_shard(now, &arn, &shard(0), ShardPosition::Latest);
@@ -233,7 +235,7 @@ fn subscriptions_end_with_their_consumer_or_stream() {
 #[test]
 fn consumers_are_registered_described_listed_and_deregistered() {
     let delays = Delays { consumer: Duration::from_secs(1), ..Delays::default() };
-    let limits = Limits { consumer_calls_per_second: None, describe_consumer_calls_per_second: None, ..Limits::enforced() };
+    let limits = Limits { calls: CallRates::off(), ..Limits::enforced() };
     let (mut m, arn) = model_with(Config { delays, limits, ..Config::default() }, 1);
     assert_eq!(arn.to_string(), "arn:aws:kinesis:us-east-1:123456789012:stream/clicks/consumer/app:1795262400");
     assert_eq!(arn.to_string().parse::<ConsumerArn>().expect("its own text"), arn);
@@ -258,7 +260,7 @@ fn consumers_are_registered_described_listed_and_deregistered() {
         assert_eq!(register(&mut m, &format!("c-{n:02}"), 1000 * n), Ok(()));
     }
     assert_eq!(register(&mut m, "c-20", 30_000), Err(ServiceErrorCode::LimitExceeded), "twenty are all");
-    assert_eq!(m.describe_stream_summary(at(30_000), &reference()).expect("described").consumer_count, 20);
+    assert_eq!(m.describe_stream_summary(at(30_000), &reference()).expect("described").description.consumer_count, 20);
 
     let mut names = Vec::new();
     let mut input = ListStreamConsumers { max_results: Some(6), ..ListStreamConsumers::of(reference()) };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConsumerReference, Model, ServiceError, get_records::check_range};
+use super::{ConsumerReference, Model, RatedCall, ServiceError, get_records::check_range};
 use crate::{
     limits,
     stream::StreamReference,
@@ -52,7 +52,8 @@ impl Model {
     /// `AddTagsToStream`: new tags, and new values of old ones.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `InvalidArgument` beyond 50 tags or for characters that tags may not have, `Validation`.
+    /// `ResourceNotFound`, `InvalidArgument` beyond 50 tags or for characters that tags may not have, `LimitExceeded` above the
+    /// rate of calls, `Validation`.
     pub fn add_tags_to_stream(
         &mut self,
         now: Timestamp,
@@ -60,6 +61,7 @@ impl Model {
         tags: BTreeMap<String, String>,
     ) -> Result<(), ServiceError> {
         check_tags(&tags)?;
+        self.count(now, RatedCall::AddTagsToStream, Some(&stream.name()))?;
         self.on(now, stream, |stream, cx| {
             add(&mut stream.facts.tags, tags, &stream.facts.name)?;
             stream.note(cx);
@@ -70,9 +72,10 @@ impl Model {
     /// `RemoveTagsFromStream`: keys that the stream does not have are passed over.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `Validation`.
+    /// `ResourceNotFound`, `LimitExceeded` above the rate of calls, `Validation`.
     pub fn remove_tags_from_stream(&mut self, now: Timestamp, stream: &StreamReference, keys: &[String]) -> Result<(), ServiceError> {
         check_keys(keys)?;
+        self.count(now, RatedCall::RemoveTagsFromStream, Some(&stream.name()))?;
         self.on(now, stream, |stream, cx| {
             stream.facts.tags.retain(|key, _| !keys.contains(key));
             stream.note(cx);
@@ -83,7 +86,7 @@ impl Model {
     /// `ListTagsForStream`: at most `limit` tags, 1 to 50, after `exclusive_start`.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `Validation`.
+    /// `ResourceNotFound`, `LimitExceeded` above the rate of calls, `Validation`.
     pub fn list_tags_for_stream(
         &mut self,
         now: Timestamp,
@@ -93,6 +96,7 @@ impl Model {
     ) -> Result<TagsPage, ServiceError> {
         let limit = limit.unwrap_or(LIST_MAX);
         check_range(limit, "limit", LIST_MAX)?;
+        self.count(now, RatedCall::ListTagsForStream, Some(&stream.name()))?;
         self.on(now, stream, |stream, _| {
             let mut rest = stream.facts.tags.iter().filter(|(key, _)| exclusive_start.is_none_or(|start| key.as_str() > start));
             let tags = rest.by_ref().take(limit as usize).map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -103,7 +107,7 @@ impl Model {
     /// `TagResource`.
     ///
     /// # Errors
-    /// As [`Model::add_tags_to_stream`].
+    /// As [`Model::add_tags_to_stream`], but for the rate.
     pub fn tag_resource(&mut self, now: Timestamp, resource: &ResourceArn, tags: BTreeMap<String, String>) -> Result<(), ServiceError> {
         check_tags(&tags)?;
         self.on_tags(now, resource, |own| add(own, tags, resource))
@@ -112,7 +116,7 @@ impl Model {
     /// `UntagResource`.
     ///
     /// # Errors
-    /// As [`Model::remove_tags_from_stream`].
+    /// As [`Model::remove_tags_from_stream`], but for the rate.
     pub fn untag_resource(&mut self, now: Timestamp, resource: &ResourceArn, keys: &[String]) -> Result<(), ServiceError> {
         check_keys(keys)?;
         self.on_tags(now, resource, |own| {

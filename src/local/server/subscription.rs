@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     event_stream::{event, exception},
     fault::Fault,
-    faults::{Cut, Faults, Target},
+    faults::{Blow, Faults, Target},
     operations::{Batch, Next},
     protocol::Protocol,
 };
@@ -62,8 +62,14 @@ impl EventSource {
                 () = changed => None,
                 event = self.subscription.next() => Some(event?),
             };
-            if let Some(cut) = self.faults.cut(&self.target) {
-                return Some(self.cut(&cut));
+            match self.faults.strikes(&self.target) {
+                Some(Blow::Cut(error)) => return Some(self.cut(error)),
+                // It keeps its place, and its client hears nothing of its end.
+                Some(Blow::Freeze) => {
+                    self.stopping.cancelled().await;
+                    return None;
+                }
+                None => {}
             }
             let Some(event) = delivered else { continue };
             let message = event.map_err(Fault::from).and_then(|event| self.encode(&event));
@@ -85,9 +91,9 @@ impl EventSource {
         Ok(event("SubscribeToShardEvent", self.protocol, &batch.encode(self.protocol)?))
     }
 
-    fn cut(&self, cut: &Cut) -> (Result<Bytes, io::Error>, State) {
-        match &cut.error {
-            Some(code) => (Ok(exception(self.protocol, &Fault::injected(400, code.clone()))), State::Over),
+    fn cut(&self, error: Option<String>) -> (Result<Bytes, io::Error>, State) {
+        match error {
+            Some(code) => (Ok(exception(self.protocol, &Fault::injected(400, code))), State::Over),
             None => (Err(io::Error::new(io::ErrorKind::ConnectionReset, "cut by a fault rule")), State::Over),
         }
     }

@@ -28,7 +28,7 @@ mod reader;
 mod registration;
 mod source;
 
-pub(crate) use registration::Registration;
+pub(crate) use registration::{Registration, RegistrationPace};
 pub(crate) use source::{FanOutSource, Subscriber};
 
 /// How shards are read by subscription.
@@ -39,6 +39,9 @@ pub struct Config {
     /// another is begun. The service sends events every five seconds to idle subscriptions, too. The time in which this
     /// side is busy does not count. KCL: 60 s, fixed.
     pub silence_timeout: Duration,
+    /// How often the endpoint sends events to idle subscriptions; default 5 s, which is what the service does. A shorter time
+    /// is for emulators that can be set so: it allows for a shorter `silence_timeout`.
+    pub idle_event_interval: Duration,
     /// Age at which a subscription is renewed; default 4 min 30 s, less up to a tenth so that shards do not renew in
     /// step. The service ends it after 5 minutes.
     pub renew_after: Duration,
@@ -59,6 +62,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             silence_timeout: Duration::from_secs(15),
+            idle_event_interval: limits::SUBSCRIPTION_IDLE_EVENT_INTERVAL,
             renew_after: Duration::from_secs(270),
             park_after: Duration::from_secs(120),
             max_buffered_events: 8,
@@ -75,8 +79,9 @@ impl Config {
     /// `InvalidInput`, naming the fields and their values.
     pub fn validate(&self) -> Result<()> {
         let bad = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-        // Idle shards send that often.
-        let least = limits::SUBSCRIPTION_IDLE_EVENT_INTERVAL + Duration::from_secs(1);
+        check_span("fan_out idle_event_interval", self.idle_event_interval, Duration::from_millis(1)..=DAY / 2)?;
+        // An event on its way is no silence.
+        let least = self.idle_event_interval.mul_f64(1.2);
         check_span("fan_out silence_timeout", self.silence_timeout, least..=DAY)?;
         // The service refuses quick successors, and ends subscriptions by their age.
         check_span("fan_out renew_after", self.renew_after, limits::SUBSCRIBE_MIN_INTERVAL * 2..=limits::SUBSCRIPTION_TTL)?;
@@ -128,7 +133,9 @@ mod tests {
         Config::default().validate().expect("the defaults are valid");
         for (field, config) in [
             ("silence_timeout", Config { silence_timeout: Duration::ZERO, ..Config::default() }),
-            ("silence_timeout", Config { silence_timeout: Duration::from_secs(5), ..Config::default() }),
+            ("silence_timeout", Config { silence_timeout: Duration::from_millis(5999), ..Config::default() }),
+            ("silence_timeout", Config { idle_event_interval: Duration::from_secs(13), ..Config::default() }),
+            ("idle_event_interval", Config { idle_event_interval: Duration::ZERO, ..Config::default() }),
             ("renew_after", Config { renew_after: Duration::from_secs(9), ..Config::default() }),
             ("renew_after", Config { renew_after: Duration::from_secs(301), ..Config::default() }),
             ("park_after", Config { park_after: Duration::ZERO, ..Config::default() }),

@@ -8,9 +8,10 @@ use tokio::{
 };
 
 use crate::{
+    clock::until,
     error::Error,
     retrieval::{Gauge, RECORD_OVERHEAD_BYTES, Reservation, ShardBudget},
-    stream::{Subscription, SubscriptionEvent},
+    stream::{Heard, Subscription, SubscriptionEvent},
     task::{Spawner, Task},
 };
 
@@ -82,7 +83,8 @@ impl Link {
 }
 
 async fn pump(subscription: Box<dyn Subscription>, budget: ShardBudget, gauge: Gauge, patience: Patience, link: mpsc::Sender<Pumped>) {
-    let mut pump = Pump { subscription, budget, gauge, patience, backlog: Backlog::Unknown };
+    let heard = subscription.heard();
+    let mut pump = Pump { subscription, heard, budget, gauge, patience, backlog: Backlog::Unknown };
     // While there is no place in the link or no room in the budget, this side is the slow one: the stream is not asked,
     // and its silence does not count.
     while let Ok(place) = link.reserve().await {
@@ -109,8 +111,45 @@ enum Backlog {
     },
 }
 
+/// How long room is kept for an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Until(Instant),
+    Throughout,
+    No,
+}
+
+/// The silence of a subscription that is listened to.
+struct Silence<'a> {
+    since: Instant,
+    heard: &'a Heard,
+    limit: Duration,
+}
+
+impl Silence<'_> {
+    /// Waits until nothing has come in for as long as may be.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    async fn lasts(&self) {
+        loop {
+            let over = self.since.max(self.heard.at()) + self.limit;
+            if over <= Instant::now() {
+                return;
+            }
+            sleep_until(over).await;
+        }
+    }
+
+    /// Leaves out a time in which it was not listened to.
+    fn suspend(&mut self, paused: Duration) {
+        self.since = self.since.max(self.heard.at()) + paused;
+    }
+}
+
 struct Pump {
     subscription: Box<dyn Subscription>,
+    heard: Heard,
     budget: ShardBudget,
     gauge: Gauge,
     patience: Patience,
@@ -124,7 +163,7 @@ impl Pump {
     /// for one at the moment in which there is room for one. An idle shard sets nothing aside, however long it waits;
     /// instead it stops to listen while the budget is overdrawn.
     async fn next(&mut self) -> Pumped {
-        let Self { subscription, budget, gauge, patience, backlog } = self;
+        let Self { subscription, heard, budget, gauge, patience, backlog } = self;
         let room = async |bytes| {
             let _waiting = gauge.waiting_for_memory();
             timeout(patience.full, budget.reserve_event(bytes)).await
@@ -135,39 +174,40 @@ impl Pump {
             Backlog::None { last } => last,
         };
         let Ok(mut reservation) = room(wanted.max(LEAST_BYTES)).await else { return Pumped::Full };
-        let mut kept_for = match backlog {
-            Backlog::Unknown => Some(FIRST_WAIT),
-            Backlog::Some { .. } => Some(patience.silence),
-            Backlog::None { .. } => None,
+        let mut kept = match backlog {
+            Backlog::Unknown => Kept::Until(Instant::now() + FIRST_WAIT),
+            Backlog::Some { .. } => Kept::Throughout,
+            Backlog::None { .. } => Kept::No,
         };
         let next = subscription.next();
         tokio::pin!(next);
-        let mut silent_at = Instant::now() + patience.silence;
+        let mut silence = Silence { since: Instant::now(), heard, limit: patience.silence };
         let answer = loop {
-            let Some(wait) = kept_for.take() else {
+            if kept == Kept::No {
                 reservation.resize(0);
                 tokio::select! {
                     biased;
                     () = budget.overdrawn() => {}
                     answer = &mut next => break answer,
-                    () = sleep_until(silent_at) => return Pumped::Silent,
+                    () = silence.lasts() => return Pumped::Silent,
                 }
                 // What comes now may be a burst on all shards. Whoever is not listened to keeps it in the connection.
                 let paused = Instant::now();
                 let Ok(reserved) = room(FIRST_BYTES).await else { return Pumped::Full };
                 reservation = reserved;
-                silent_at += paused.elapsed();
-                kept_for = Some(FIRST_WAIT);
-                continue;
-            };
-            let until = silent_at.min(Instant::now() + wait);
-            tokio::select! {
-                biased;
-                answer = &mut next => break answer,
-                () = sleep_until(until) => {
-                    if until == silent_at {
-                        return Pumped::Silent;
-                    }
+                silence.suspend(paused.elapsed());
+                kept = Kept::Until(Instant::now() + FIRST_WAIT);
+            } else {
+                let given_up = if let Kept::Until(at) = kept { Some(at) } else { None };
+                tokio::select! {
+                    biased;
+                    answer = &mut next => break answer,
+                    () = silence.lasts() => return Pumped::Silent,
+                    // As long as something of it comes in, it is about to be there.
+                    () = until(given_up) => match heard.at() + FIRST_WAIT {
+                        later if later > Instant::now() => kept = Kept::Until(later),
+                        _ => kept = Kept::No,
+                    },
                 }
             }
         };

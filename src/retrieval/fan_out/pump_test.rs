@@ -10,7 +10,11 @@ use super::*;
 use crate::{
     error::Result,
     retrieval::ByteBudget,
-    types::{EncryptionType, Record, RecordParts, SequenceNumber},
+    stream::{
+        ShardPosition, StreamClient,
+        aws::dribbling::{self, Dribbling},
+    },
+    types::{EncryptionType, Record, RecordParts, SequenceNumber, ShardId},
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -55,6 +59,10 @@ impl Subscription for Scripted {
         let behind = if records.is_empty() { 0 } else { self.behind };
         let continuation = Some(SequenceNumber::from_parts(0, self.sent));
         Ok(Some(SubscriptionEvent { records, continuation, millis_behind_latest: behind, child_shards: Vec::new() }))
+    }
+
+    fn heard(&self) -> Heard {
+        Heard::default()
     }
 }
 
@@ -167,4 +175,33 @@ async fn a_subscription_is_silent_only_while_it_is_listened_to() {
     for _ in 0..4 {
         assert!(matches!(link.next().await, Pumped::Event(..)));
     }
+}
+
+/// A subscription over the wire: two events of a mebibyte, 20 kB a second.
+async fn dribbling(freezes_after: usize) -> Link {
+    let event = dribbling::event(&dribbling::page(1, MIB as usize));
+    let server = Dribbling { answer: event.repeat(2).into(), piece: 2_000, freezes_after };
+    let (client, consumer, shard) = (server.client(), dribbling::consumer(), ShardId::from_index(0));
+    let subscription = client.subscribe_to_shard(&consumer, &shard, ShardPosition::TrimHorizon).await.expect("accepted");
+    Link::start(subscription, ByteBudget::new(4 * MIB).shard(), Gauge::default(), PATIENCE, &Spawner::current())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_takes_longer_than_a_silence_may_is_delivered_on_the_same_subscription() {
+    let mut link = dribbling(usize::MAX).await;
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let Pumped::Event(event, _) = link.next().await else { panic!("it is coming in") };
+        assert_eq!(event.records[0].data().len() as u64, MIB);
+        assert!(begun.elapsed() > Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
+    assert!(matches!(link.next().await, Pumped::Over));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_freezes_in_the_midst_of_an_event_is_silent() {
+    let mut link = dribbling(600_000).await;
+    let begun = Instant::now();
+    assert!(matches!(link.next().await, Pumped::Silent));
+    assert_eq!(begun.elapsed(), Duration::from_secs(30) + PATIENCE.silence);
 }

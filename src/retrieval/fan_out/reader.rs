@@ -54,6 +54,8 @@ pub(super) struct Reader {
     stall: Stall,
     /// When the subscription was opened that is read.
     opened_at: Instant,
+    /// Since when there is no room in the queue.
+    full_since: Option<Instant>,
     /// Subscriptions in a row that others took the place of long before their end.
     replaced: u32,
     children: Vec<ChildShard>,
@@ -77,6 +79,7 @@ impl Reader {
             error: None,
             stall: Stall::default(),
             opened_at: Instant::now(),
+            full_since: None,
             replaced: 0,
             children: Vec::new(),
         }
@@ -137,6 +140,7 @@ impl Reader {
                 Ok(arn) => arn,
                 Err(error) => return (None, Instant::now(), Err(error)),
             };
+            registration.turn(&shard_id).await;
             let sent = Instant::now();
             let outcome = client.subscribe_to_shard(&arn, &shard_id, position).await;
             (Some(arn), sent, outcome)
@@ -195,17 +199,21 @@ impl Reader {
     /// Reads until there is something to decide.
     async fn read(&mut self, queue: &Sender<Result<Delivery>>, renew_at: Option<Instant>) -> Result<Event, Unheard> {
         loop {
-            let full_at = Instant::now() + self.subscriber.config.park_after;
+            // It goes on while the subscription is renewed.
+            let full_at = *self.full_since.get_or_insert_with(Instant::now) + self.subscriber.config.park_after;
             let place = tokio::select! {
                 biased;
                 place = queue.reserve() => place?,
                 opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
                 () = sleep_until(full_at) => {
                     tracing::info!("processing is slower than the stream: the subscription is closed until there is room");
+                    self.full_since = None;
                     self.close();
                     return Ok(Event::Full);
                 }
+                () = until(renew_at) => return Ok(Event::RenewalDue),
             };
+            self.full_since = None;
             if let Some(batch) = self.unpacker.next().await {
                 place.send(Ok(Delivery::Batch(batch)));
                 continue;
@@ -217,8 +225,9 @@ impl Reader {
             let pumped = tokio::select! {
                 biased;
                 opening = await_opening(&mut self.successor) => return Ok(self.opened(opening)),
-                pumped = link.next() => pumped,
+                // Before what is always there while the shard has a backlog.
                 () = until(renew_at) => return Ok(Event::RenewalDue),
+                pumped = link.next() => pumped,
             };
             match pumped {
                 Pumped::Event(event, reservation) => self.take_over(event, reservation),

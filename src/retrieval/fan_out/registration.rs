@@ -2,6 +2,7 @@
 //! by all shards of a worker, so that a thousand shards ask once.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
@@ -12,7 +13,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -20,21 +21,51 @@ use crate::{
     random::Randomness,
     retrieval::Stall,
     retry::RetryConfig,
-    stream::{ConsumerReference, ConsumerStatus, StreamClient},
+    stream::{ConsumerReference, ConsumerStatus, StreamClient, StreamReference},
     task::panic_message,
-    types::{ConsumerArn, ConsumerName, StreamArn},
+    types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
 };
 
 /// Least time between looks at a consumer that is being made or deleted.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits after calls that failed: the calls of all workers together may be five a second.
 const RETRY: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(10) };
-/// Refusals in a row, half a minute and more, after which a limit is no question of rate, nor of the five consumers that may
-/// be made at a time: the stream has as many as it may.
+/// Refusals in a row, half a minute and more, after which it is asked whether the stream has as many consumers as it may.
+/// Until then, and if it has not, a limit is one of the account: its rate, or the consumers that it may make at a time.
 const REFUSALS: u32 = 6;
 /// How long a failure is the answer to everybody who asks: a thousand shards are not to spend the stream's twenty calls a
 /// second on one that lasts.
 const FAILURE_LASTS: Duration = Duration::from_secs(5);
+
+/// Time between calls of RegisterStreamConsumer of one worker. An account has five a second, for all its applications, and
+/// makes five stream consumers at a time, so that more calls would only be refused.
+const REGISTER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// In whose turn a worker registers the stream consumers of its streams: clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RegistrationPace(Arc<Mutex<Option<Instant>>>);
+
+impl RegistrationPace {
+    /// Waits for a turn.
+    ///
+    /// # Cancel safety
+    /// A turn that is given up is used up.
+    async fn turn(&self) {
+        loop {
+            let at = {
+                let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let at = next.map_or_else(Instant::now, |next| next.max(Instant::now()));
+                *next = Some(at + REGISTER_INTERVAL);
+                at
+            };
+            sleep_until(at).await;
+            // A search rests while nobody waits for it. Then its turn has passed, and many of them may wake together.
+            if at.elapsed() < REGISTER_INTERVAL {
+                return;
+            }
+        }
+    }
+}
 
 type Search = Shared<BoxFuture<'static, Result<ConsumerArn, Arc<Error>>>>;
 
@@ -46,7 +77,10 @@ struct Inner {
     client: Arc<dyn StreamClient>,
     consumer: ConsumerReference,
     random: Randomness,
+    pace: RegistrationPace,
     state: Mutex<State>,
+    /// When each shard may be subscribed to next, for those that may not be by now.
+    turns: Mutex<BTreeMap<ShardId, Instant>>,
 }
 
 #[derive(Default)]
@@ -63,17 +97,23 @@ struct State {
 
 impl Registration {
     /// The consumer of this name, registered when it is missing.
-    pub(crate) fn by_name(client: Arc<dyn StreamClient>, stream: StreamArn, name: ConsumerName, random: Randomness) -> Self {
-        Self::of(client, ConsumerReference::Name { stream, name }, random)
+    pub(crate) fn by_name(
+        client: Arc<dyn StreamClient>,
+        stream: StreamArn,
+        name: ConsumerName,
+        random: Randomness,
+        pace: RegistrationPace,
+    ) -> Self {
+        Self::of(client, ConsumerReference::Name { stream, name }, random, pace)
     }
 
     /// This consumer, which is never registered from here.
     pub(crate) fn by_arn(client: Arc<dyn StreamClient>, arn: ConsumerArn, random: Randomness) -> Self {
-        Self::of(client, ConsumerReference::Arn(arn), random)
+        Self::of(client, ConsumerReference::Arn(arn), random, RegistrationPace::default())
     }
 
-    fn of(client: Arc<dyn StreamClient>, consumer: ConsumerReference, random: Randomness) -> Self {
-        Self(Arc::new(Inner { client, consumer, random, state: Mutex::default() }))
+    fn of(client: Arc<dyn StreamClient>, consumer: ConsumerReference, random: Randomness, pace: RegistrationPace) -> Self {
+        Self(Arc::new(Inner { client, consumer, random, pace, state: Mutex::default(), turns: Mutex::default() }))
     }
 
     /// The consumer's ARN; waits until it is active.
@@ -100,6 +140,23 @@ impl Registration {
         search.await.map_err(|error| again(&error))
     }
 
+    /// Waits until the shard may be subscribed to: a second after the last call, whoever made it in this worker, and whatever
+    /// became of it. To be called right before `SubscribeToShard`.
+    ///
+    /// # Cancel safety
+    /// A turn that is given up is used up.
+    pub(crate) async fn turn(&self, shard: &ShardId) {
+        let at = {
+            let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            turns.retain(|_, next| *next > now);
+            let at = turns.get(shard).copied().unwrap_or(now);
+            turns.insert(shard.clone(), at + limits::SUBSCRIBE_CALL_INTERVAL);
+            at
+        };
+        sleep_until(at).await;
+    }
+
     /// Why those who wait for the ARN wait, if there is more to say than that a call was not answered yet.
     pub(crate) fn waits_for(&self) -> Option<String> {
         self.state().waits_for.clone()
@@ -121,6 +178,11 @@ impl Registration {
         if state.known.as_ref().is_some_and(|(known, at)| known == arn && *at <= sent) {
             state.known = None;
         }
+    }
+
+    /// Whether the application registers the consumer when it is missing, so that it is the application's own.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.0.consumer, ConsumerReference::Name { .. })
     }
 
     /// Deregisters the consumer, if it is there.
@@ -192,6 +254,7 @@ impl Registration {
                 let fix = "register it, or name a consumer instead of its ARN to have it registered";
                 return Err(Error::new(ErrorKind::NotFound, format!("stream consumer {consumer} does not exist: {fix}")));
             };
+            self.0.pace.turn().await;
             let outcome = client.register_stream_consumer(stream, name).await;
             refusals = if outcome.as_ref().is_err_and(|e| e.kind() == ErrorKind::LimitExceeded) { refusals + 1 } else { 0 };
             match outcome {
@@ -201,7 +264,7 @@ impl Registration {
                     self.waits(&mut stall, error.to_string());
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
-                Err(error) if error.kind() == ErrorKind::LimitExceeded && refusals >= REFUSALS => {
+                Err(error) if error.kind() == ErrorKind::LimitExceeded && refusals >= REFUSALS && self.is_full(stream).await => {
                     let most = limits::CONSUMERS_PER_STREAM;
                     return Err(error.context(format!("cannot register stream consumer {consumer}; a stream may have {most}")));
                 }
@@ -212,6 +275,12 @@ impl Registration {
                 Err(error) => return Err(error.context(format!("cannot register stream consumer {consumer}"))),
             }
         }
+    }
+
+    /// Whether the stream has all the consumers it may. What cannot be learnt now is asked again later.
+    async fn is_full(&self, stream: &StreamArn) -> bool {
+        let described = self.0.client.describe_stream(&StreamReference::Arn(stream.clone())).await;
+        described.is_ok_and(|stream| stream.consumer_count >= limits::CONSUMERS_PER_STREAM)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

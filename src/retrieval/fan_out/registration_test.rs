@@ -3,7 +3,7 @@ use futures::future::join_all;
 use super::*;
 use crate::{
     clock::TokioClock,
-    local::{Config, CreateStream, Delays, ListStreamConsumers, LocalKinesis},
+    local::{Config, CreateStream, Delays, Limits, ListStreamConsumers, LocalKinesis, model},
     stream::StreamReference,
     task::Spawner,
     testing::{Arrival, Call, Fate, FaultyStream, Operation},
@@ -32,7 +32,7 @@ impl Setup {
     }
 
     fn by_name(&self, client: Arc<dyn StreamClient>) -> Registration {
-        Registration::by_name(client, self.arn.clone(), "shop".parse().expect("valid"), Randomness::seeded(2))
+        Registration::by_name(client, self.arn.clone(), "shop".parse().expect("valid"), Randomness::seeded(2), RegistrationPace::default())
     }
 
     fn worker(&self) -> Registration {
@@ -153,14 +153,21 @@ async fn a_client_that_panics_is_asked_again_by_the_next_who_needs_it() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_has_all_the_consumers_it_may_is_told_so() {
     let setup = Setup::new();
-    setup.kinesis.configure(|config| config.limits.consumers_per_stream = Some(0));
+    let enforced = setup.kinesis.config().limits;
+    setup.kinesis.configure(|config| config.limits = Limits::off());
+    for n in 0..20 {
+        setup.kinesis.register_stream_consumer(&setup.stream, &format!("other-{n}"), BTreeMap::new()).expect("a place is free");
+    }
+    tokio::time::sleep(secs(10)).await;
+    setup.kinesis.configure(|config| config.limits = enforced);
     let registration = setup.worker();
     let error = registration.arn().await.expect_err("there is no place");
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     assert!(error.message().contains("shop of stream clicks"), "{error}");
     // It is looked for anew when asked again some time later.
     tokio::time::sleep(FAILURE_LASTS).await;
-    setup.kinesis.configure(|config| config.limits.consumers_per_stream = Some(1));
+    let other = model::ConsumerReference::Name { stream: setup.stream.clone(), name: "other-7".to_owned() };
+    setup.kinesis.deregister_stream_consumer(&other).expect("it is there");
     registration.arn().await.expect("a place is free");
 }
 
@@ -214,4 +221,50 @@ async fn a_failure_that_lasts_is_looked_at_now_and_then_for_all_shards() {
         tokio::time::advance(Duration::from_millis(20)).await;
     }
     assert_eq!(count(&calls, Operation::DescribeStreamConsumer), 4, "in twenty seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_stream_consumers_are_registered_one_after_the_other_and_no_refusal_is_taken_for_a_full_stream() {
+    let setup = Setup::new();
+    let enforced = setup.kinesis.config().limits;
+    // Five at a time, each of which takes so long that most calls are refused for it.
+    setup.kinesis.configure(|config| (config.limits, config.delays.consumer) = (Limits::off(), secs(20)));
+    let (client, calls) = setup.counted(|_| Arrival::Delivered);
+    let pace = RegistrationPace::default();
+    let mut registrations = Vec::new();
+    for n in 0..100 {
+        let name = format!("s{n}").parse().expect("valid");
+        setup.kinesis.create_stream(&CreateStream::provisioned(name, 1)).expect("created");
+        let stream: StreamReference = format!("s{n}").parse().expect("valid");
+        let arn = setup.kinesis.describe_stream_summary(&stream).expect("created").description.arn;
+        let (name, random) = ("shop".parse().expect("valid"), Randomness::seeded(n));
+        registrations.push(Registration::by_name(Arc::clone(&client), arn, name, random, pace.clone()));
+    }
+    setup.kinesis.configure(|config| config.limits = enforced);
+    let start = Instant::now();
+    // Shards that are given up stop to wait: what they began rests, and has to go on for others.
+    let given_up = registrations.iter().map(|registration| tokio::time::timeout(secs(5), registration.arn()));
+    join_all(given_up).await;
+    tokio::time::sleep(secs(300)).await;
+    for outcome in join_all(registrations.iter().map(Registration::arn)).await {
+        outcome.expect("registered");
+    }
+    let took = start.elapsed();
+    assert!(took < secs(300 + 100 / 5 * 30), "{took:?}");
+    let registered = count(&calls, Operation::RegisterStreamConsumer);
+    assert!(registered as u64 <= took.as_secs(), "{registered} calls in {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_is_subscribed_to_once_a_second_whoever_asks() {
+    let registration = Setup::new().worker();
+    let start = Instant::now();
+    let turn = async |shard: u64, asked_at: u64| {
+        sleep_until(start + Duration::from_millis(asked_at)).await;
+        registration.turn(&ShardId::from_index(shard)).await;
+        u64::try_from(start.elapsed().as_millis()).expect("seconds")
+    };
+    let turns = futures::join!(turn(0, 0), turn(0, 0), turn(1, 10), turn(0, 300), turn(0, 9000));
+    assert_eq!(turns, (0, 1000, 10, 2000, 9000));
+    assert_eq!(registration.0.turns.lock().unwrap_or_else(PoisonError::into_inner).len(), 1, "what is over is forgotten");
 }

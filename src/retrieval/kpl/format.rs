@@ -13,18 +13,16 @@
 //! The tables may come after the records that use them.
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
 
 use super::{
     Defect,
+    digest::{DIGEST_BYTES, sealed},
     wire::{Fields, Malformed, Value},
 };
 use crate::types::{HashKeyRange, PartitionKey, Record, RecordParts, hash_key};
 
 /// What an aggregate begins with.
 pub const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
-/// Length of the digest at the end.
-const DIGEST_BYTES: usize = 16;
 
 /// Most user records, and most keys of either kind, in one aggregate.
 ///
@@ -75,12 +73,14 @@ struct Entry<'a> {
 }
 
 impl Aggregate {
-    /// Reads an aggregate; `None` for what does not begin as one.
-    pub(super) fn parse(record: &Bytes) -> Option<Result<Self, Defect>> {
-        let sealed = record.strip_prefix(&MAGIC)?;
-        Some(match sealed.split_last_chunk::<DIGEST_BYTES>() {
-            None | Some(([], _)) => Err(Defect::TooShort),
-            Some((message, digest)) if Md5::digest(message).as_slice() != digest => Err(Defect::Digest),
+    /// Reads an aggregate; `None` for what does not begin as one. `is_right` says whether a digest is that of its message.
+    pub(super) fn parse(record: &Bytes, is_right: impl FnOnce(&[u8], &[u8; DIGEST_BYTES]) -> bool) -> Option<Result<Self, Defect>> {
+        if !record.starts_with(&MAGIC) {
+            return None;
+        }
+        Some(match sealed(record) {
+            None => Err(Defect::TooShort),
+            Some((message, digest)) if !is_right(message, digest) => Err(Defect::Digest),
             Some((message, _)) => Self::read(record.slice_ref(message)),
         })
     }

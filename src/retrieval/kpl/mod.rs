@@ -29,9 +29,12 @@
 //! "As fetched" is the record as it is on the wire, delivered once, not [aggregated](Record::is_aggregated).
 //! [`KplCounts`] tells what became of each: nothing vanishes uncounted.
 
+use md5::{Digest as _, Md5};
+
 use crate::types::{ExtendedSequenceNumber, HashKeyRange, Record};
 
 mod counts;
+mod digest;
 mod format;
 mod quarantine;
 mod wire;
@@ -40,6 +43,9 @@ pub use counts::KplCounts;
 pub use format::{MAGIC, MAX_USER_RECORDS};
 pub use quarantine::{Defect, Quarantine, QuarantineInput, QuarantineReason, Quarantined};
 
+pub(crate) use digest::Seals;
+
+use digest::DIGEST_BYTES;
 use format::{Aggregate, UserRecord};
 
 /// What to do with user records outside of their shard, and with aggregates that cannot be taken apart; see
@@ -125,6 +131,11 @@ impl Deaggregator {
         self
     }
 
+    /// Whether it takes aggregates apart, for which it has to know whether their digests are right.
+    pub(crate) const fn takes_apart(&self) -> bool {
+        self.policy.is_some()
+    }
+
     /// Whether [`take_apart`](Deaggregator::take_apart) would pass each of these, which are in order, untouched.
     pub(crate) fn passes(&self, records: &[Record]) -> bool {
         let begins_after = |record: &Record| self.processed.is_none_or(|processed| record.sequence_number() > processed.sequence_number);
@@ -134,11 +145,20 @@ impl Deaggregator {
 
     /// Takes one record apart.
     pub fn take_apart(&self, record: Record, output: &mut Deaggregated) {
+        self.take_apart_if(record, |message, digest| Md5::digest(message).as_slice() == digest, output);
+    }
+
+    /// As [`take_apart`](Deaggregator::take_apart), of a record of which it is known whether its digest is right.
+    pub(crate) fn take_apart_known(&self, record: Record, is_right: bool, output: &mut Deaggregated) {
+        self.take_apart_if(record, |_, _| is_right, output);
+    }
+
+    fn take_apart_if(&self, record: Record, is_right: impl FnOnce(&[u8], &[u8; DIGEST_BYTES]) -> bool, output: &mut Deaggregated) {
         if self.processed.is_some_and(|p| record.sequence_number() < p.sequence_number) {
             return;
         }
         let Some(policy) = self.policy else { return self.pass(record, output) };
-        match Aggregate::parse(record.data()) {
+        match Aggregate::parse(record.data(), is_right) {
             None => self.pass(record, output),
             Some(Err(defect)) => self.refuse(record, defect, policy, output),
             Some(Ok(aggregate)) if aggregate.user_records == 0 => self.refuse(record, Defect::NoRecords, policy, output),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    limits,
     retrieval::{
         Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Stall, Unpacker,
         trouble::{CONFIRMATIONS, Trouble},
@@ -29,13 +30,39 @@ pub(super) struct Fetcher {
     reader: ShardReader,
     cursor: Cursor,
     pacer: Pacer,
-    iterator: Option<ShardIterator>,
+    iterator: Option<Held>,
     unpacker: Unpacker,
     /// Waits of the failures in a row.
     failures: Option<Backoff>,
     trouble: Trouble,
     stall: Stall,
     end: End,
+}
+
+/// An iterator for the next call.
+struct Held {
+    iterator: ShardIterator,
+    since: Instant,
+    /// How much of the time since then the byte budget was waited for.
+    waited: Duration,
+}
+
+impl Held {
+    fn new(iterator: ShardIterator) -> Self {
+        Self { iterator, since: Instant::now(), waited: Duration::ZERO }
+    }
+
+    /// Why it has expired at this age.
+    fn why_expired(&self, age: Duration) -> &'static str {
+        // It was made a little before it came.
+        if age < limits::SHARD_ITERATOR_TTL.mul_f64(0.9) {
+            "the service says so"
+        } else if self.waited * 2 > age {
+            "max_buffered_bytes was used up"
+        } else {
+            "processing was slower"
+        }
+    }
 }
 
 /// Whether the shard has ended.
@@ -104,25 +131,38 @@ impl Fetcher {
             let sent = Instant::now();
             let position = self.cursor.position();
             match self.reader.client.shard_iterator(&self.reader.stream, &self.reader.shard_id, position).await {
-                Ok(iterator) => self.iterator = Some(iterator),
+                Ok(iterator) => self.iterator = Some(Held::new(iterator)),
                 Err(error) if error.kind() == ErrorKind::InvalidInput && self.cursor.refused() => {
                     tracing::warn!(%error, "the start of reading is refused as a moment to come; trying an earlier one");
                     return Turn::Again;
                 }
-                Err(error) => return self.failed(Call { sent, answered: Instant::now() }, error),
+                Err(error) => {
+                    let call = Call { sent, answered: Instant::now() };
+                    return match error.kind() {
+                        ErrorKind::Throttled | ErrorKind::LimitExceeded => self.unopened(call, &error),
+                        _ => self.failed(call, error),
+                    };
+                }
             }
         }
-        let Some(iterator) = &self.iterator else { return Turn::Again };
-        let waiting = self.reader.gauge.waiting_for_memory();
+        let Some(held) = &mut self.iterator else { return Turn::Again };
+        let (waiting, asked) = (self.reader.gauge.waiting_for_memory(), Instant::now());
         let reservation = self.reader.budget.reserve(self.pacer.wanted_bytes()).await;
+        held.waited += asked.elapsed();
         drop(waiting);
         let limit = self.pacer.limit(reservation.bytes());
         let sent = Instant::now();
-        let answer = self.reader.client.get_records(&self.reader.stream, iterator, limit).await;
+        let answer = self.reader.client.get_records(&self.reader.stream, &held.iterator, limit).await;
         let call = Call { sent, answered: Instant::now() };
         match answer {
             Ok(page) => self.answered(call, page, limit, reservation),
-            Err(error) => self.failed(call, error),
+            Err(error) => {
+                // What breaks off in its midst looks like a service that is not available.
+                if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable) {
+                    self.pacer.lost(limit);
+                }
+                self.failed(call, error)
+            }
         }
     }
 
@@ -137,7 +177,7 @@ impl Fetcher {
         self.pacer.answered(call, summary, self.random());
 
         let records = self.cursor.advance(page.records);
-        self.iterator = page.next_iterator;
+        self.iterator = page.next_iterator.map(Held::new);
         if self.iterator.is_some() {
             self.end = End::NotYet;
         } else if page.child_shards.is_empty() && self.end == End::NotYet {
@@ -150,10 +190,22 @@ impl Fetcher {
         Turn::Again
     }
 
-    fn failed(&mut self, call: Call, error: Error) -> Turn {
+    /// Iterators have a limit of their own, so that this says nothing about the pace of reading.
+    fn unopened(&mut self, call: Call, error: &Error) -> Turn {
+        self.note_stall(error);
+        self.reader.gauge.throttled();
+        self.back_off(call);
+        Turn::Again
+    }
+
+    fn note_stall(&mut self, error: &Error) {
         if let Some(lasts) = self.stall.met() {
             tracing::warn!(%error, ?lasts, "the shard is not read, trying on");
         }
+    }
+
+    fn failed(&mut self, call: Call, error: Error) -> Turn {
+        self.note_stall(&error);
         match error.kind() {
             ErrorKind::Throttled | ErrorKind::LimitExceeded => {
                 let random = self.random();
@@ -162,7 +214,7 @@ impl Fetcher {
                 Turn::Again
             }
             ErrorKind::ExpiredIterator => {
-                self.iterator = None;
+                self.expired();
                 self.pacer.failed(call, Duration::ZERO);
                 Turn::Again
             }
@@ -181,6 +233,19 @@ impl Fetcher {
             | ErrorKind::LeaseLost
             | ErrorKind::Processor
             | ErrorKind::Internal) => self.blocked(call, kind, error),
+        }
+    }
+
+    /// Reading goes on where it was, with another iterator: no error, but whoever reads the log should hear once that
+    /// processing does not keep up.
+    fn expired(&mut self) {
+        let Some(held) = self.iterator.take() else { return };
+        let age = held.since.elapsed();
+        let why = held.why_expired(age);
+        if self.reader.gauge.iterator_expired() == 1 {
+            tracing::info!(?age, why, "an iterator has expired, reading goes on where it was");
+        } else {
+            tracing::debug!(?age, why, "an iterator has expired again, reading goes on where it was");
         }
     }
 

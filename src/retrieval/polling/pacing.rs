@@ -8,6 +8,8 @@
 //! - *Throttled*, because another application polls the same shard: less at once, and back to about the rate that was too
 //!   much in half a minute, quickly at first and slowly there, then ever faster, should the other be gone. This is the
 //!   curve of CUBIC (RFC 9438), which stays near the limit and seldom meets it.
+//! - *An answer that did not come through*, as on a network that is slow or breaks: half as many records at once, and a quarter
+//!   more after each answer.
 //!
 //! Times between calls count from the moment an answer came, less the shortest time that any call took: the service
 //! counted the call after it was sent and before it was answered, so that by its own clock the rest is not shorter.
@@ -87,6 +89,8 @@ pub(super) struct Pacer {
     shortest_call: Option<Duration>,
     record_bytes: f64,
     wanted: u64,
+    /// Records that an answer may have to come through: fewer than `max_records` after one that did not.
+    most_records: u32,
 }
 
 impl Pacer {
@@ -104,6 +108,7 @@ impl Pacer {
             shortest_call: None,
             record_bytes: FIRST_RECORD_BYTES,
             wanted: FIRST_BYTES,
+            most_records: u32::MAX,
         }
     }
 
@@ -120,7 +125,7 @@ impl Pacer {
     /// Records to ask for, to fit into `bytes`.
     pub(super) fn limit(&self, bytes: u64) -> u32 {
         let records = bytes as f64 / (self.record_bytes + RECORD_OVERHEAD_BYTES as f64);
-        (records as u32).clamp(1, self.max_records)
+        (records as u32).clamp(1, self.max_records.min(self.most_records))
     }
 
     /// After an answer. `random` is from 0 to 1.
@@ -149,6 +154,8 @@ impl Pacer {
             // Larger records are believed at once, smaller ones by and by: too small a guess costs memory.
             self.record_bytes = average.max(0.8 * self.record_bytes + 0.2 * average);
         }
+        // By a quarter: where only so many come through, not every other call is to fail.
+        self.most_records = self.most_records.saturating_add(self.most_records / 4).saturating_add(1);
         let most = (self.bytes_per_second as u64).min(limits::READ_BYTES_PER_SECOND);
         self.wanted = if behind { most } else { (2 * page.bytes).max(LEAST_BYTES).min(most) };
     }
@@ -181,6 +188,13 @@ impl Pacer {
                 self.throttle = None;
             }
         }
+    }
+
+    /// After a call for `limit` records whose answer did not come through: asks for half as many, down to one. Whatever stands
+    /// in the way of large answers, the same one asked for again and again would never come.
+    pub(super) fn lost(&mut self, limit: u32) {
+        self.most_records = (limit / 2).max(1);
+        self.wanted = (self.wanted / 2).max(LEAST_BYTES);
     }
 
     /// After a call that failed otherwise: not again before `delay` has passed.

@@ -140,6 +140,27 @@ async fn the_limit_aims_at_the_bytes_set_aside() {
     assert_eq!(pacer.wanted_bytes(), LEAST_BYTES, "an idle shard sets little aside");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_come_through_is_asked_for_in_smaller_pieces_which_grow_again() {
+    let mut pacer = Pacer::new(&Config::default(), Instant::now());
+    last_wait(&mut pacer, &[behind(1000, 100_000); 60]);
+    let full = pacer.limit(2 * MIB);
+    let mut asked = vec![full];
+    // Nothing of more than one record comes through, until the network is mended.
+    while asked[asked.len() - 1] > 1 {
+        pacer.lost(asked[asked.len() - 1]);
+        asked.push(pacer.limit(2 * MIB));
+    }
+    assert!(asked.windows(2).all(|pair| pair[1] == pair[0] / 2), "{asked:?}");
+    pacer.lost(1);
+    assert_eq!((pacer.limit(2 * MIB), pacer.wanted_bytes()), (1, LEAST_BYTES), "one record is the least there is");
+    let calls = (0..100).find(|_| {
+        last_wait(&mut pacer, &[behind(1000, 100_000)]);
+        pacer.limit(2 * MIB) >= full
+    });
+    assert!((30..50).contains(&calls.expect("all that it was")), "{calls:?}");
+}
+
 #[derive(Debug, Clone)]
 struct Turn {
     /// Added to the shortest time that a call takes, before and after the service counts it.

@@ -60,6 +60,8 @@ pub(super) fn description(summary: sdk::StreamDescriptionSummary) -> Result<Stre
         created: timestamp(summary.stream_creation_timestamp),
         retention_hours: u32::try_from(summary.retention_period_hours).map_err(|_| missing("retention period"))?,
         open_shard_count: u32::try_from(summary.open_shard_count).map_err(|_| missing("open shard count"))?,
+        // Absent from answers of emulators that know no stream consumers.
+        consumer_count: summary.consumer_count.map_or(Ok(0), u32::try_from).map_err(|_| missing("consumer count"))?,
     })
 }
 

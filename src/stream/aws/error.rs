@@ -44,6 +44,11 @@ impl Call<'_> {
         Error::new(ErrorKind::Timeout, format!("{self}: no answer within {} ms", limit.as_millis()))
     }
 
+    /// The beginning of an answer came, and not the rest.
+    pub(super) fn fell_silent(self, limit: Duration) -> Error {
+        Error::new(ErrorKind::Timeout, format!("{self}: the answer stopped in its midst for {} ms", limit.as_millis()))
+    }
+
     pub(super) fn unreadable(self, what: &'static str) -> Error {
         Error::new(ErrorKind::InvalidData, format!("{self}: the service's answer cannot be read: {what}"))
     }

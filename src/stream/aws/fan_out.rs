@@ -6,13 +6,18 @@
 
 use std::{
     fmt,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::{Client, Config, types as sdk};
-use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use aws_smithy_types::{
+    body::SdkBody,
+    byte_stream::{self, ByteStream},
+};
 use bytes::Bytes;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -32,13 +37,18 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    stream::{ConsumerDescription, ConsumerReference, ConsumerStatus, ShardPosition, StreamReference, Subscription, SubscriptionEvent},
+    stream::{
+        ConsumerDescription, ConsumerReference, ConsumerStatus, Heard, ShardPosition, StreamReference, Subscription, SubscriptionEvent,
+    },
     types::{ConsumerArn, SequenceNumber, ShardId},
 };
 
-/// A subscription given up after so long a silence makes its connection suspect. The service sends every five seconds,
-/// and readers may give up after six.
+/// A subscription given up after so long a time without a byte makes its connection suspect. The service sends every five
+/// seconds, and readers may give up after six.
 const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(5500);
+
+/// Most subscriptions of a connection of the SDK's HTTP client: its window holds what three of them have not read.
+const SDK_SUBSCRIPTIONS: usize = 2;
 
 /// The connections that subscriptions have.
 pub(super) struct Connections {
@@ -75,14 +85,16 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // The last who leaves a suspect connection closes it.
         open.retain(|connection| !connection.suspect.load(Ordering::Relaxed));
+        let brought = self.config.http_client().is_some();
+        let http = self.http.get_or_init(|| {
+            let region = self.config.region().map_or("", |region| region.as_ref());
+            if brought { None } else { HttpClients::new(self.connect_timeout, self.per_connection, self.ping_interval, region) }
+        });
+        let most = if brought || http.is_some() { self.per_connection } else { self.per_connection.min(SDK_SUBSCRIPTIONS) };
         // One of the references is that of this list.
-        if let Some(connection) = open.iter().find(|connection| Arc::strong_count(connection) <= self.per_connection) {
+        if let Some(connection) = open.iter().find(|connection| Arc::strong_count(connection) <= most) {
             return Arc::clone(connection);
         }
-        let http = self.http.get_or_init(|| {
-            let ours = self.config.http_client().is_none();
-            if ours { HttpClients::new(self.connect_timeout, self.per_connection, self.ping_interval) } else { None }
-        });
         let attempts = Attempts::default();
         let config = self.config.to_builder().interceptor(attempts.clone());
         let config = match http {
@@ -137,20 +149,32 @@ pub(super) struct AwsSubscription {
     reference: StreamReference,
     shard: ShardId,
     region: String,
-    /// Since when the next event is waited for.
-    asked: Option<Instant>,
+    heard: Heard,
+    /// Since when the next event is waited for, and when the connection was last seen to have nothing of it.
+    waits: Option<(Instant, Instant)>,
 }
 
 impl AwsSubscription {
     pub(super) fn new(body: SdkBody, blocks: Blocks, connection: Arc<Connection>, call: Call<'_>, shard: &ShardId) -> Self {
         let (reference, region) = (call.stream.clone(), call.region.to_owned());
         let (frames, frame, messages) = (ByteStream::new(body), Bytes::new(), Messages::new(blocks));
-        Self { frames, frame, messages, connection, reference, shard: shard.clone(), region, asked: None }
+        Self { frames, frame, messages, connection, reference, shard: shard.clone(), region, heard: Heard::default(), waits: None }
     }
 
     fn call(&self) -> Call<'_> {
         let attempts = &self.connection.attempts;
         Call { operation: "SubscribeToShard", stream: &self.reference, region: &self.region, shard: Some(&self.shard), attempts }
+    }
+
+    async fn frame(&mut self) -> Option<Result<Bytes, byte_stream::error::Error>> {
+        let (mut frame, waits) = (pin!(self.frames.next()), &mut self.waits);
+        poll_fn(|context| {
+            if let Some((_, seen)) = waits {
+                *seen = Instant::now();
+            }
+            frame.as_mut().poll(context)
+        })
+        .await
     }
 
     async fn receive(&mut self) -> Result<Option<SubscriptionEvent>> {
@@ -162,8 +186,11 @@ impl AwsSubscription {
                 Some(Message::Exception { code, text }) => return Err(self.call().refused(500, plain(&code), &text)),
                 None => {}
             }
-            match self.frames.next().await {
-                Some(Ok(frame)) => self.frame = frame,
+            match self.frame().await {
+                Some(Ok(frame)) => {
+                    self.heard.note();
+                    self.frame = frame;
+                }
                 None if self.messages.is_between_messages() => return Ok(None),
                 None | Some(Err(_)) => {
                     self.connection.is_made(false);
@@ -183,16 +210,22 @@ impl fmt::Debug for AwsSubscription {
 #[async_trait]
 impl Subscription for AwsSubscription {
     async fn next(&mut self) -> Result<Option<SubscriptionEvent>> {
-        self.asked = Some(Instant::now());
+        let now = Instant::now();
+        self.waits = Some((now, now));
         let received = self.receive().await;
-        self.asked = None;
+        self.waits = None;
         received
+    }
+
+    fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 }
 
 impl Drop for AwsSubscription {
     fn drop(&mut self) {
-        if self.asked.is_some_and(|asked| asked.elapsed() >= SUSPICIOUS_SILENCE) {
+        // Up to where the connection was looked at: whoever waits for room in the meantime is the slow side.
+        if self.waits.is_some_and(|(asked, seen)| seen - asked.max(self.heard.at()) >= SUSPICIOUS_SILENCE) {
             self.connection.distrust();
         }
     }
@@ -262,6 +295,10 @@ mod tests {
     use aws_sdk_kinesis::config::{BehaviorVersion, Region};
 
     use super::*;
+    use crate::stream::{
+        StreamClient,
+        aws::dribbling::{self, Dribbling},
+    };
 
     fn config() -> Config {
         Config::builder().behavior_version(BehaviorVersion::latest()).region(Region::new("us-east-1")).build()
@@ -296,6 +333,41 @@ mod tests {
         assert!(third.await.is_none() && connection.turn().await.is_none());
         connection.is_made(false);
         assert!(connection.turn().await.is_some());
+    }
+
+    #[test]
+    fn a_connection_of_the_sdks_http_client_takes_two_subscriptions() {
+        let connections = Connections::new(config(), &super::super::Config::default());
+        connections.http.set(None).unwrap_or_else(|_| panic!("it was not asked for yet"));
+        let (a, b, c) = (connections.get(), connections.get(), connections.get());
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_suspect_when_nothing_came_for_long_and_it_was_listened_to() {
+        let (consumer, shard) = (dribbling::consumer(), ShardId::from_index(0));
+        let event = dribbling::event(&dribbling::page(1, 1024 * 1024));
+        let seconds = Duration::from_secs;
+        for (what, freezes_after, listens, suspect) in [
+            ("an event that dribbles in", usize::MAX, seconds(50), false),
+            ("the beginning of a silence", 100_000, seconds(5 + 5), false),
+            ("silence in the midst of an event", 100_000, seconds(5 + 11), true),
+            ("silence in which nobody listened", 100_000, seconds(5), false),
+        ] {
+            let server = Dribbling { answer: event.clone(), piece: 2_000, freezes_after };
+            let client = server.client();
+            let subscribed = client.subscribe_to_shard(&consumer, &shard, ShardPosition::TrimHorizon).await;
+            let mut subscription = subscribed.expect("accepted");
+            let next = async {
+                let mut next = std::pin::pin!(subscription.next());
+                assert!(tokio::time::timeout(listens, next.as_mut()).await.is_err(), "{what}: it is not complete");
+                tokio::time::sleep(seconds(60)).await;
+            };
+            next.await;
+            drop(subscription);
+            let open = client.subscriptions.open.lock().unwrap_or_else(PoisonError::into_inner);
+            assert_eq!(open[0].suspect.load(Ordering::Relaxed), suspect, "{what}");
+        }
     }
 
     #[test]

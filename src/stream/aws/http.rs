@@ -16,43 +16,55 @@ use aws_smithy_runtime_api::client::{
 use aws_smithy_types::body::SdkBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Builder, Client, connect::HttpConnector as TcpConnector},
+    client::{
+        legacy::{Builder, Client, connect::HttpConnector as TcpConnector},
+        proxy::matcher::Matcher,
+    },
     rt::{TokioExecutor, TokioTimer},
 };
+
+use super::proxy::{Route, is_passable};
 
 /// What a subscription may have sent and we have not read. A shard pushes 2 MiB a second, so that this is enough for an
 /// eighth of a second between a byte and its acknowledgement, which is halfway around the world.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// When the operating system asks whether a connection of HTTP/1.1 is still there.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Names of the variables that send connections to a proxy, which the SDK's client knows and this one does not.
-const PROXY_VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// Makes a client for each connection; they share the trusted certificates.
 #[derive(Clone)]
 pub(super) struct HttpClients {
-    connector: HttpsConnector<TcpConnector>,
+    connector: HttpsConnector<Route>,
     builder: Builder,
 }
 
 impl HttpClients {
-    /// `None` where the SDK's client has to do: connections go through a proxy, or the system's certificates cannot be
-    /// read, which the SDK will report.
-    pub(super) fn new(connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration) -> Option<Self> {
-        if PROXY_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
+    /// `None` where the SDK's client has to do: connections go through a proxy of a kind that only that knows, or the
+    /// system's certificates cannot be read, which the SDK will report.
+    pub(super) fn new(connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration, region: &str) -> Option<Self> {
+        let proxies = Matcher::from_env();
+        if !is_passable(&proxies, region) {
+            tracing::warn!(
+                "subscriptions go through a proxy that is not an HTTP one, by the SDK's HTTP client: two to a connection, and without pings"
+            );
             return None;
         }
-        Self::direct(connect_timeout, streams_per_connection, ping_interval)
+        Self::through(proxies, connect_timeout, streams_per_connection, ping_interval)
     }
 
+    #[cfg(test)]
     fn direct(connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration) -> Option<Self> {
+        Self::through(Matcher::builder().build(), connect_timeout, streams_per_connection, ping_interval)
+    }
+
+    fn through(proxies: Matcher, connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration) -> Option<Self> {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
         tcp.set_keepalive(Some(TCP_KEEP_ALIVE));
         let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider()).ok()?;
-        let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
+        let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(Route::new(tcp, proxies));
         Some(Self { connector, builder: builder(streams_per_connection, ping_interval) })
     }
 
@@ -80,7 +92,7 @@ fn builder(streams_per_connection: usize, ping_interval: Duration) -> Builder {
 
 /// An HTTP client that the SDK calls.
 #[derive(Debug, Clone)]
-pub(super) struct SubscriptionHttp(Client<HttpsConnector<TcpConnector>, SdkBody>);
+pub(super) struct SubscriptionHttp(Client<HttpsConnector<Route>, SdkBody>);
 
 impl HttpClient for SubscriptionHttp {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {

@@ -2,16 +2,21 @@
 //!
 //! Each method is one attempt: the SDK's retries are off, since their budget is shared by the whole process and
 //! hides what a call costs the shard. Each has an explicit time limit, in place of the SDK's stalled-stream
-//! protection, which is made for downloads and ends quiet answers.
+//! protection, which is made for downloads and ends quiet answers. The body of `GetRecords` may take its time, as long as
+//! it gets on.
 
 mod attempts;
 #[cfg(feature = "test-util")]
 mod control;
 mod convert;
 mod decode;
+#[cfg(test)]
+pub(crate) mod dribbling;
 mod error;
 mod fan_out;
 mod http;
+mod identity;
+mod proxy;
 mod records;
 mod session;
 mod tap;
@@ -28,6 +33,7 @@ use aws_sdk_kinesis::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::{SdkConfig, service_config::ServiceConfigKey};
+use tokio::time::{Instant, timeout};
 
 pub(crate) use self::tls::distrust;
 use self::{
@@ -35,6 +41,7 @@ use self::{
     decode::Blocks,
     error::Call,
     fan_out::{AwsSubscription, Connections, arn_or_name, consumer, starting_position, stream_of},
+    identity::PatientCache,
     records::Dialect,
     session::Session,
     tap::Tap,
@@ -68,9 +75,12 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Bounds each call but `GetRecords`, credentials and connection included. Default 10 s.
     pub call_timeout: Duration,
-    /// Bounds `GetRecords`, whose answers have up to 10 MiB. Default 30 s, as KCL's
+    /// Bounds the time until an answer of `GetRecords` begins. Default 30 s, as KCL's
     /// `PollingConfig.kinesisRequestTimeout`.
     pub get_records_timeout: Duration,
+    /// Bounds the time in which nothing comes of an answer of `GetRecords` that has begun; default 10 s. Such an answer has
+    /// up to 10 MiB, and may take as long as it needs on a slow network, as long as some of it comes in.
+    pub get_records_silence_timeout: Duration,
     /// Subscriptions that share one connection, 1 or more; default 50. More means fewer connections, and more shards
     /// that wait when one breaks; servers may refuse more than about a hundred. Each has a window of its own, so that a
     /// shard whose handler is slow holds up no other. Has no effect when the SDK configuration brings its own HTTP
@@ -80,8 +90,8 @@ pub struct Config {
     /// when it does not answer for as long again; default 10 s, more than 0. Shorter notices a dead connection sooner,
     /// and takes a slow one for dead. Over HTTP/2, and not when the SDK configuration brings its own HTTP client.
     pub ping_interval: Duration,
-    /// What `GetRecords` asks for; default CBOR. A server that refuses it is asked in JSON from then on. JSON costs the
-    /// client twice the CPU time for the same records; it is for whoever must read what goes over the wire.
+    /// What `GetRecords` asks for; default CBOR. A server that refuses it is asked in JSON from then on, but for an
+    /// attempt every ten minutes. JSON costs the client twice the CPU time for the same records; it is for whoever must read what goes over the wire.
     pub records_format: Format,
 }
 
@@ -91,6 +101,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(10),
             get_records_timeout: Duration::from_secs(30),
+            get_records_silence_timeout: Duration::from_secs(10),
             subscriptions_per_connection: 50,
             ping_interval: Duration::from_secs(10),
             records_format: Format::Cbor,
@@ -152,6 +163,9 @@ impl AwsStreamClient {
                     .build(),
             )
             .build();
+        let credentials = PatientCache::new(sdk_config.identity_cache(), config.call_timeout);
+        // One for all clients that are made from it.
+        let sdk_config = sdk_config.to_builder().identity_cache(credentials).build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
         let subscriptions = Arc::new(Connections::new(sdk_config.clone(), &config));
         Self {
@@ -175,11 +189,12 @@ impl AwsStreamClient {
         T: Send,
         E: ProvideErrorMetadata + Send,
     {
-        match tokio::time::timeout(limit, answer).await {
+        let sent = Instant::now();
+        match timeout(limit, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(call.failed(failure)),
             Err(_) => {
-                self.session.timed_out(limit);
+                self.session.timed_out(sent);
                 Err(call.timed_out(limit))
             }
         }
@@ -269,15 +284,7 @@ impl StreamClient for AwsStreamClient {
 
     async fn get_records(&self, stream: &StreamReference, iterator: &ShardIterator, limit: u32) -> Result<RecordsPage> {
         let call = self.call("GetRecords", stream);
-        let time_limit = self.config.get_records_timeout;
-        // The body is part of it.
-        match tokio::time::timeout(time_limit, self.fetch(call, stream, iterator, limit)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.session.timed_out(time_limit);
-                Err(call.timed_out(time_limit))
-            }
-        }
+        self.fetch(call, stream, iterator, limit).await
     }
 
     async fn register_stream_consumer(&self, stream: &StreamArn, name: &ConsumerName) -> Result<ConsumerDescription> {
@@ -338,7 +345,7 @@ impl StreamClient for AwsStreamClient {
             }
         };
         let limit = self.config.call_timeout;
-        match tokio::time::timeout(limit, begun).await.unwrap_or_else(|_| Err(call.timed_out(limit))) {
+        match timeout(limit, begun).await.unwrap_or_else(|_| Err(call.timed_out(limit))) {
             Ok(body) => Ok(Box::new(AwsSubscription::new(body, self.blocks.clone(), Arc::clone(&connection), call, shard))),
             Err(error) => {
                 if error.kind() == ErrorKind::Timeout {

@@ -1,9 +1,6 @@
 //! The SDK client of all calls but subscriptions.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, PoisonError};
 
 use aws_sdk_kinesis::{Client, Config};
 use tokio::time::Instant;
@@ -36,11 +33,18 @@ impl Session {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// Notes that a call got no answer within its limit. Of many that time out together, the first replaces the client.
-    pub(super) fn timed_out(&self, limit: Duration) {
+    /// When the present client was made.
+    #[cfg(test)]
+    pub(super) fn made(&self) -> Instant {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Notes that a call sent at that moment got no answer in time. Of many that time out together, the first replaces the
+    /// client.
+    pub(super) fn timed_out(&self, sent: Instant) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         // A client made since is not the one that the call was made with.
-        if current.1.elapsed() >= limit {
+        if current.1 <= sent {
             // One made from a configuration without an HTTP client makes one for itself, and so connections of its own. One
             // with the HTTP client of the configuration finds the former connections in it.
             self.attempts.give_up_connections();
@@ -51,6 +55,8 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
     use aws_smithy_runtime_api::client::{
         http::{HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector, http_client_fn},
@@ -83,7 +89,7 @@ mod tests {
             .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
             .http_client(dead);
         let client = AwsStreamClient::from_builder(config, crate::stream::aws::Config::default());
-        let since = || client.session.current.lock().expect("not poisoned").1;
+        let since = || client.session.made();
         let (made, stream) = (since(), "clicks".parse().expect("valid"));
         for _ in 0..2 {
             let error = client.describe_stream(&stream).await.expect_err("nobody answers");

@@ -7,6 +7,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use aws_smithy_runtime_api::{
@@ -28,6 +29,8 @@ use super::decode::{self, Blocks, Document};
 const CBOR: &str = "application/x-amz-cbor-1.1";
 /// More than any error of the service has.
 const MAX_ERROR_BYTES: usize = 256 * 1024;
+/// Errors are short. What has not come by then is done without: the status says enough.
+const ERROR_SILENCE: Duration = Duration::from_secs(5);
 
 /// An interceptor of a single call. Clones are the same.
 #[derive(Clone, Default)]
@@ -71,7 +74,10 @@ impl Answer {
     /// The name and the text of an error.
     pub(super) async fn error(self) -> (String, String) {
         let small = self.length.is_none_or(|length| length <= MAX_ERROR_BYTES);
-        let document = if small { decode::read(self.body, self.length, &Blocks::default()).await } else { Ok(Document::default()) };
+        let document = match small {
+            true => decode::read(self.body, self.length, ERROR_SILENCE, &Blocks::default()).await,
+            false => Ok(Document::default()),
+        };
         let document = document.unwrap_or_default();
         let code = self.error_code.or(document.error_code).unwrap_or_default();
         (plain(&code).to_owned(), document.error_message.unwrap_or_default())

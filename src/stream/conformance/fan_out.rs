@@ -122,11 +122,14 @@ pub(super) async fn an_idle_subscription_says_that_it_is_at_the_tip(suite: &Suit
     let put = stream.put_numbers(0, 0, 3).await;
     let consumer = register(&stream).await.arn;
     let mut subscription = subscribe(&stream, &consumer, 0, ShardPosition::Latest).await;
+    let heard = subscription.heard();
+    let begun = heard.at();
     for _ in 0..2 {
         let event = next(&mut subscription).await.expect("the shard is open");
         assert!(event.records.is_empty() && event.millis_behind_latest == 0, "{event:?}");
         assert!(event.continuation >= Some(put[2].sequence_number), "{event:?}");
     }
+    assert!(heard.at() > begun, "it says when events came");
     stream.put_numbers(0, 3, 1).await;
     assert_eq!(numbers(&read(&mut subscription, 1).await.0), [3]);
     stream.delete().await;
@@ -199,7 +202,7 @@ pub(super) async fn the_end_of_a_shard_ends_its_subscription_and_names_the_child
     let mut subscription = subscribe(&stream, &consumer, 0, ShardPosition::TrimHorizon).await;
     read(&mut subscription, 2).await;
     stream.put_numbers(0, 2, 1).await;
-    stream.control().split_shard(&stream.name, &shard(0), 1 << 127).await.expect("split");
+    patiently(|| async { stream.control().split_shard(&stream.name, &shard(0), 1 << 127).await }).await.expect("split");
     let mut records = Vec::new();
     let end = loop {
         let mut event = next(&mut subscription).await.expect("the end is said before it comes");

@@ -94,7 +94,7 @@ pub(super) async fn closed_shards_leave_after_retention(suite: &Suite<'_>) {
     let stream = suite.stream("closed-leave", 1).await;
     stream.put_numbers(0, 0, 1).await;
     tokio::time::sleep(HOUR).await;
-    stream.control().split_shard(&stream.name, &shard(0), 1 << 127).await.expect("split");
+    patiently(|| async { stream.control().split_shard(&stream.name, &shard(0), 1 << 127).await }).await.expect("split");
     stream.until_active().await;
     tokio::time::sleep(23 * HOUR + HOUR / 2).await;
     // The record is gone, the shard is still known by its end.
@@ -112,7 +112,7 @@ pub(super) async fn closed_shards_leave_after_retention(suite: &Suite<'_>) {
 
 pub(super) async fn a_child_outlives_its_parents(suite: &Suite<'_>) {
     let stream = suite.stream("child", 2).await;
-    stream.control().merge_shards(&stream.name, &shard(0), &shard(1)).await.expect("merge");
+    patiently(|| async { stream.control().merge_shards(&stream.name, &shard(0), &shard(1)).await }).await.expect("merge");
     stream.until_active().await;
     let put = stream.put_numbers(0, 0, 1).await;
     tokio::time::sleep(25 * HOUR).await;
@@ -122,7 +122,7 @@ pub(super) async fn a_child_outlives_its_parents(suite: &Suite<'_>) {
     assert_eq!((&child.id, &child.parents[..]), (&shard(2), &[shard(0), shard(1)][..]));
     let later = stream.put_numbers(0, 1, 1).await;
     assert!(later[0].sequence_number > put[0].sequence_number);
-    stream.control().split_shard(&stream.name, &shard(2), 1 << 127).await.expect("split");
+    patiently(|| async { stream.control().split_shard(&stream.name, &shard(2), 1 << 127).await }).await.expect("split");
     stream.until_active().await;
     assert_eq!(stream.shard_ids(ShardFilter::All).await, [2, 3, 4].map(shard));
     stream.delete().await;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::harness::{Suite, TestStream, a_moment, assert_kind, numbers, request};
+use super::harness::{Suite, TestStream, a_moment, assert_kind, numbers, patiently, request};
 use crate::{
     error::ErrorKind,
     stream::{ShardFilter, ShardPosition},
@@ -16,12 +16,12 @@ fn shard(index: u64) -> ShardId {
 }
 
 async fn split(stream: &TestStream<'_>, index: u64, key: u128) {
-    stream.control().split_shard(&stream.name, &shard(index), key).await.expect("split");
+    patiently(|| async { stream.control().split_shard(&stream.name, &shard(index), key).await }).await.expect("split");
     stream.until_active().await;
 }
 
 async fn merge(stream: &TestStream<'_>, first: u64, second: u64) {
-    stream.control().merge_shards(&stream.name, &shard(first), &shard(second)).await.expect("merge");
+    patiently(|| async { stream.control().merge_shards(&stream.name, &shard(first), &shard(second)).await }).await.expect("merge");
     stream.until_active().await;
 }
 
@@ -193,7 +193,7 @@ pub(super) async fn a_new_shard_count_leaves_a_full_cover(suite: &Suite<'_>) {
     for target in [4, 3, 5, 3, 3] {
         put_keyed(&stream, from).await;
         from += 12;
-        stream.control().update_shard_count(&stream.name, target).await.expect("update the shard count");
+        patiently(|| stream.control().update_shard_count(&stream.name, target)).await.expect("update the shard count");
         stream.until_active().await;
         let shards = stream.shards(ShardFilter::All).await;
         assert_full_cover(&shards);
@@ -214,16 +214,22 @@ pub(super) async fn a_new_shard_count_leaves_a_full_cover(suite: &Suite<'_>) {
 pub(super) async fn a_closed_shard_is_not_split_again(suite: &Suite<'_>) {
     let stream = suite.stream("split-twice", 1).await;
     split(&stream, 0, HALF).await;
-    assert_kind(stream.control().split_shard(&stream.name, &shard(0), HALF).await, ErrorKind::InvalidInput);
-    assert_kind(stream.control().split_shard(&stream.name, &shard(7), HALF).await, ErrorKind::NotFound);
+    assert_kind(patiently(|| async { stream.control().split_shard(&stream.name, &shard(0), HALF).await }).await, ErrorKind::InvalidInput);
+    assert_kind(patiently(|| async { stream.control().split_shard(&stream.name, &shard(7), HALF).await }).await, ErrorKind::NotFound);
     assert_eq!(stream.shards(ShardFilter::All).await.len(), 3);
     stream.delete().await;
 }
 
 pub(super) async fn only_neighbours_are_merged(suite: &Suite<'_>) {
     let stream = suite.stream("merge-far", 3).await;
-    assert_kind(stream.control().merge_shards(&stream.name, &shard(0), &shard(2)).await, ErrorKind::InvalidInput);
-    assert_kind(stream.control().merge_shards(&stream.name, &shard(1), &shard(1)).await, ErrorKind::InvalidInput);
+    assert_kind(
+        patiently(|| async { stream.control().merge_shards(&stream.name, &shard(0), &shard(2)).await }).await,
+        ErrorKind::InvalidInput,
+    );
+    assert_kind(
+        patiently(|| async { stream.control().merge_shards(&stream.name, &shard(1), &shard(1)).await }).await,
+        ErrorKind::InvalidInput,
+    );
     assert_eq!(stream.shards(ShardFilter::AtLatest).await.len(), 3);
     stream.delete().await;
 }
@@ -231,7 +237,10 @@ pub(super) async fn only_neighbours_are_merged(suite: &Suite<'_>) {
 pub(super) async fn a_split_outside_the_shard_is_refused(suite: &Suite<'_>) {
     let stream = suite.stream("split-outside", 2).await;
     for key in [0, 1, HALF - 1, HALF, u128::MAX] {
-        assert_kind(stream.control().split_shard(&stream.name, &shard(0), key).await, ErrorKind::InvalidInput);
+        assert_kind(
+            patiently(|| async { stream.control().split_shard(&stream.name, &shard(0), key).await }).await,
+            ErrorKind::InvalidInput,
+        );
     }
     assert_eq!(stream.shards(ShardFilter::AtLatest).await.len(), 2);
     stream.delete().await;

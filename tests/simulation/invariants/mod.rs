@@ -7,7 +7,9 @@ mod nothing_lost;
 mod order;
 mod overrun;
 mod parents_first;
+mod paused;
 mod spurious_loss;
+mod subscription_rate;
 
 pub(crate) mod liveness;
 
@@ -32,5 +34,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(overrun::Overrun),
         Box::new(callbacks::Callbacks),
         Box::new(spurious_loss::SpuriousLoss),
+        Box::new(paused::Paused::default()),
+        Box::new(subscription_rate::SubscriptionRate::default()),
     ]
 }

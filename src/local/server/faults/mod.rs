@@ -29,11 +29,13 @@ pub(super) enum Effect {
     AnswerLost,
 }
 
-/// How a subscription is cut.
+/// What happens to a running subscription.
 #[derive(Debug)]
-pub(super) struct Cut {
-    /// Name of the exception; without one the stream breaks off.
-    pub(super) error: Option<String>,
+pub(super) enum Blow {
+    /// It ends with an exception of this name; without one it breaks off.
+    Cut(Option<String>),
+    /// Nothing more is sent.
+    Freeze,
 }
 
 /// The fault rules of a server: a cheap handle, shared with it.
@@ -106,7 +108,7 @@ impl Active {
         let rule = &self.rule;
         let operation_matches = match &rule.kind {
             FaultKind::ExpireIterators => operation == "GetRecords",
-            FaultKind::CutSubscription { .. } => false,
+            FaultKind::CutSubscription { .. } | FaultKind::FreezeSubscription => false,
             _ => rule.operation.as_deref().is_none_or(|name| name == operation),
         };
         if !operation_matches || (rule.stream.is_none() && rule.shard.is_none()) {
@@ -187,22 +189,24 @@ impl Faults {
                 FaultKind::HalfOpen => Effect::HalfOpen,
                 FaultKind::AnswerLost => Effect::AnswerLost,
                 FaultKind::ExpireIterators => Effect::Refuse(Fault::injected(400, "ExpiredIteratorException")),
-                FaultKind::CutSubscription { .. } => continue,
+                FaultKind::Refuse { error, status } => Effect::Refuse(Fault::injected(*status, error.clone())),
+                FaultKind::CutSubscription { .. } | FaultKind::FreezeSubscription => continue,
             };
             return (delay, Some(effect));
         }
         (delay, None)
     }
 
-    /// Whether the subscription is cut now.
-    pub(super) fn cut(&self, target: &Target) -> Option<Cut> {
+    /// What happens to the subscription now, if anything does.
+    pub(super) fn strikes(&self, target: &Target) -> Option<Blow> {
         let mut rules = self.rules();
-        rules.active.iter_mut().find_map(|active| match &active.rule.kind {
-            FaultKind::CutSubscription { error } if active.is_about(target) => {
-                let error = error.clone();
-                active.fires().then_some(Cut { error })
-            }
-            _ => None,
+        rules.active.iter_mut().find_map(|active| {
+            let blow = match &active.rule.kind {
+                FaultKind::CutSubscription { error } => Blow::Cut(error.clone()),
+                FaultKind::FreezeSubscription => Blow::Freeze,
+                _ => return None,
+            };
+            (active.is_about(target) && active.fires()).then_some(blow)
         })
     }
 
@@ -290,8 +294,8 @@ mod tests {
         let faults = Faults::default();
         let rule = FaultRule::new(FaultKind::CutSubscription { error: None }).shard("shardId-000000000001").count(1);
         faults.add(rule).expect("valid");
-        assert!(faults.cut(&target("clicks", Some("shardId-000000000000"))).is_none());
-        assert!(faults.cut(&target("clicks", Some("shardId-000000000001"))).is_some());
-        assert!(faults.cut(&target("clicks", Some("shardId-000000000001"))).is_none());
+        assert!(faults.strikes(&target("clicks", Some("shardId-000000000000"))).is_none());
+        assert!(faults.strikes(&target("clicks", Some("shardId-000000000001"))).is_some());
+        assert!(faults.strikes(&target("clicks", Some("shardId-000000000001"))).is_none());
     }
 }

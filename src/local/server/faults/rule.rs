@@ -29,6 +29,15 @@ pub enum FaultKind {
         /// Name of the exception, such as `InternalFailureException`.
         error: Option<String>,
     },
+    /// A running subscription freezes: nothing more is sent, and the connection stays.
+    FreezeSubscription,
+    /// It is refused with an exception of this name.
+    Refuse {
+        /// Name of the exception, such as `KMSAccessDeniedException`.
+        error: String,
+        /// HTTP status, 400 to 599; exceptions that the caller can do something about have 400.
+        status: u16,
+    },
 }
 
 /// Which requests a fault happens to, and how often. In JSON:
@@ -38,12 +47,14 @@ pub enum FaultKind {
 ///  "skip": 2, "count": 3, "probability": 0.5, "seed": 7, "kind": "latency", "millis": 200}
 /// ```
 /// Everything but `kind` may be absent. Kinds: `latency` (with `millis`), `throttle`, `error500`, `connection_reset`,
-/// `half_open`, `answer_lost`, `expire_iterators`, `cut_subscription` (may have `error`).
+/// `half_open`, `answer_lost`, `expire_iterators`, `cut_subscription` (may have `error`), `freeze_subscription`, `refuse`
+/// (with `error`; `status` is 400 when absent).
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "Text", into = "Text")]
 pub struct FaultRule {
     /// The operation, such as `GetRecords`; `None` (`*` in JSON) is any. For [`FaultKind::ExpireIterators`] it is
-    /// GetRecords and for [`FaultKind::CutSubscription`] SubscribeToShard whatever this says.
+    /// GetRecords, and for [`FaultKind::CutSubscription`] and [`FaultKind::FreezeSubscription`] SubscribeToShard,
+    /// whatever this says.
     pub operation: Option<String>,
     /// Name of the stream; `None` is any.
     pub stream: Option<String>,
@@ -123,10 +134,19 @@ impl FaultRule {
         if self.count == Some(0) {
             return wrong("fault rule: count 0 never happens: give 1 or more, or leave it out".to_owned());
         }
-        if let FaultKind::CutSubscription { error: Some(name) } = &self.kind
-            && !(1..=64).contains(&name.bytes().filter(u8::is_ascii_alphanumeric).count())
-        {
+        let named = match &self.kind {
+            FaultKind::CutSubscription { error } => error.as_deref(),
+            FaultKind::Refuse { error, .. } => Some(error.as_str()),
+            _ => None,
+        };
+        // It becomes the value of a header.
+        if named.is_some_and(|name| !(1..=64).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_alphanumeric())) {
             return wrong("fault rule: error is no name of an exception: give one such as InternalFailureException".to_owned());
+        }
+        if let FaultKind::Refuse { status, .. } = &self.kind
+            && !(400..600).contains(status)
+        {
+            return wrong(format!("fault rule: status {status} is none of a refusal: give one from 400 to 599"));
         }
         Ok(())
     }
@@ -155,31 +175,46 @@ struct Text {
     millis: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
 }
+
+/// What a kind may have beside it.
+const MEMBERS: [(&str, &[&str]); 10] = [
+    ("latency", &["millis"]),
+    ("throttle", &[]),
+    ("error500", &[]),
+    ("connection_reset", &[]),
+    ("half_open", &[]),
+    ("answer_lost", &[]),
+    ("expire_iterators", &[]),
+    ("cut_subscription", &["error"]),
+    ("freeze_subscription", &[]),
+    ("refuse", &["error", "status"]),
+];
 
 impl TryFrom<Text> for FaultRule {
     type Error = String;
 
     fn try_from(text: Text) -> std::result::Result<Self, String> {
-        let kind = match (text.kind.as_str(), text.millis, text.error) {
-            ("latency", Some(millis), None) => FaultKind::Latency(Duration::from_millis(millis)),
-            ("throttle", None, None) => FaultKind::Throttle,
-            ("error500", None, None) => FaultKind::Error500,
-            ("connection_reset", None, None) => FaultKind::ConnectionReset,
-            ("half_open", None, None) => FaultKind::HalfOpen,
-            ("answer_lost", None, None) => FaultKind::AnswerLost,
-            ("expire_iterators", None, None) => FaultKind::ExpireIterators,
-            ("cut_subscription", None, error) => FaultKind::CutSubscription { error },
-            ("latency", None, _) => return Err("latency needs millis".to_owned()),
-            ("latency" | "throttle" | "error500" | "connection_reset" | "half_open" | "answer_lost" | "expire_iterators", ..) => {
-                return Err(format!(
-                    "{} takes {}",
-                    text.kind,
-                    if text.kind == "latency" { "no error" } else { "neither millis nor error" }
-                ));
-            }
-            ("cut_subscription", ..) => return Err("cut_subscription takes no millis".to_owned()),
-            (other, ..) => return Err(format!("kind {other:?} is not known")),
+        let Some((_, members)) = MEMBERS.iter().find(|(kind, _)| *kind == text.kind) else {
+            return Err(format!("kind {:?} is not known", text.kind));
+        };
+        let given = [("millis", text.millis.is_some()), ("error", text.error.is_some()), ("status", text.status.is_some())];
+        if let Some((member, _)) = given.into_iter().find(|(member, given)| *given && !members.contains(member)) {
+            return Err(format!("{} takes no {member}", text.kind));
+        }
+        let kind = match text.kind.as_str() {
+            "latency" => FaultKind::Latency(Duration::from_millis(text.millis.ok_or("latency needs millis")?)),
+            "throttle" => FaultKind::Throttle,
+            "error500" => FaultKind::Error500,
+            "connection_reset" => FaultKind::ConnectionReset,
+            "half_open" => FaultKind::HalfOpen,
+            "answer_lost" => FaultKind::AnswerLost,
+            "expire_iterators" => FaultKind::ExpireIterators,
+            "cut_subscription" => FaultKind::CutSubscription { error: text.error },
+            "freeze_subscription" => FaultKind::FreezeSubscription,
+            _ => FaultKind::Refuse { error: text.error.ok_or("refuse needs error")?, status: text.status.unwrap_or(400) },
         };
         Ok(Self {
             operation: text.operation.filter(|name| name != "*"),
@@ -196,7 +231,7 @@ impl TryFrom<Text> for FaultRule {
 
 impl From<FaultRule> for Text {
     fn from(rule: FaultRule) -> Self {
-        let (mut millis, mut error) = (None, None);
+        let (mut millis, mut error, mut status) = (None, None, None);
         let kind = match rule.kind {
             FaultKind::Latency(delay) => {
                 millis = Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
@@ -212,6 +247,11 @@ impl From<FaultRule> for Text {
                 error = name;
                 "cut_subscription"
             }
+            FaultKind::FreezeSubscription => "freeze_subscription",
+            FaultKind::Refuse { error: name, status: code } => {
+                (error, status) = (Some(name), Some(code));
+                "refuse"
+            }
         };
         Self {
             operation: rule.operation,
@@ -224,6 +264,7 @@ impl From<FaultRule> for Text {
             kind: kind.to_owned(),
             millis,
             error,
+            status,
         }
     }
 }
@@ -238,6 +279,8 @@ mod tests {
             r#"{"operation":"GetRecords","stream":"clicks","shard":"shardId-000000000000","skip":2,"count":3,"probability":0.5,"seed":7,"kind":"latency","millis":200}"#,
             r#"{"skip":0,"seed":0,"kind":"cut_subscription","error":"InternalFailureException"}"#,
             r#"{"skip":0,"count":1,"seed":0,"kind":"answer_lost"}"#,
+            r#"{"skip":0,"seed":0,"kind":"freeze_subscription"}"#,
+            r#"{"skip":0,"seed":0,"kind":"refuse","error":"KMSDisabledException","status":400}"#,
         ] {
             let rule: FaultRule = serde_json::from_str(text).expect(text);
             rule.check().expect(text);
@@ -256,6 +299,8 @@ mod tests {
             r#"{"kind":"throttle","millis":5}"#,
             r#"{"kind":"throttle","colour":"red"}"#,
             r#"{"kind":"throttle","count":-1}"#,
+            r#"{"kind":"throttle","status":400}"#,
+            r#"{"kind":"refuse"}"#,
         ] {
             assert!(serde_json::from_str::<FaultRule>(bad).is_err(), "{bad}");
         }
@@ -265,6 +310,8 @@ mod tests {
             FaultRule::new(FaultKind::Throttle).probability(0.0, 1),
             FaultRule::new(FaultKind::Throttle).probability(f64::NAN, 1),
             FaultRule::new(FaultKind::CutSubscription { error: Some(String::new()) }),
+            FaultRule::new(FaultKind::Refuse { error: "no name".to_owned(), status: 400 }),
+            FaultRule::new(FaultKind::Refuse { error: "KMSDisabledException".to_owned(), status: 200 }),
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

@@ -13,7 +13,7 @@ use super::{
     batch::{Batch, Next},
 };
 use crate::{
-    local::{PutEntry, PutOutcome, RecordDistributionStrategy},
+    local::{PutEntry, PutOutcome},
     stream::{ShardIterator, StreamReference},
     types::EncryptionType,
 };
@@ -45,7 +45,7 @@ fn entry(
 }
 
 fn needs_no_key(call: &Call<'_>, stream: &StreamReference) -> Result<bool, Fault> {
-    Ok(call.kinesis.describe_stream_summary(stream)?.record_distribution == Some(RecordDistributionStrategy::Auto))
+    Ok(call.kinesis.ignores_keys(stream)?)
 }
 
 #[derive(Deserialize)]

@@ -208,11 +208,10 @@ pub(super) fn update_shard_count(call: &Call<'_>) -> Result<Bytes, Fault> {
         return Err(Fault::validation(scaling, "scalingType", "Member must satisfy enum value set: [UNIFORM_SCALING]"));
     }
     let updated = call.kinesis.update_shard_count(&stream, target)?;
-    let description = call.kinesis.describe_stream_summary(&stream)?.description;
     call.output(&UpdateShardCountOutput {
-        stream_name: description.name.to_string(),
+        stream_name: updated.stream_name.to_string(),
         current_shard_count: updated.current_shard_count,
         target_shard_count: updated.target_shard_count,
-        stream_arn: description.arn.to_string(),
+        stream_arn: updated.stream_arn.to_string(),
     })
 }

@@ -182,7 +182,7 @@ pub(super) fn describe_stream_summary(call: &Call<'_>) -> Result<Bytes, Fault> {
             encryption_type: encryption,
             key_id: summary.encryption_key,
             open_shard_count: description.open_shard_count,
-            consumer_count: summary.consumer_count,
+            consumer_count: description.consumer_count,
             max_record_size_in_kib: summary.max_record_bytes / 1024,
             record_distribution_strategy: summary.record_distribution.map(RecordDistributionStrategy::as_str),
             warm_throughput: summary.warm_throughput.map(WarmThroughputObject::from),

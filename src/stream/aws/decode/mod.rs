@@ -10,6 +10,8 @@
 //! Lengths are checked against what is there, nesting is bounded, unknown members are passed over, and whatever cannot
 //! be read is a [`Defect`].
 
+use std::time::Duration;
+
 mod blocks;
 pub(super) mod cbor;
 mod document;
@@ -22,6 +24,7 @@ use crate::{
     types::InvalidText,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+use tokio::time::timeout;
 
 /// Longest body or event: 10 MiB of records are 14 MiB in base64, and all else that is sent with them is less.
 const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
@@ -169,6 +172,8 @@ impl Gatherer {
 pub(super) enum Unread {
     /// The connection broke.
     Broken,
+    /// Nothing came for longer than may be.
+    Silent,
     Defect(Defect),
 }
 
@@ -178,11 +183,12 @@ impl From<Defect> for Unread {
     }
 }
 
-/// Reads a body as it comes. `length` is what the server says of it, and only guides how memory is used.
-pub(super) async fn read(body: SdkBody, length: Option<usize>, blocks: &Blocks) -> Result<Document, Unread> {
+/// Reads a body as it comes, however long that takes, unless nothing comes for `silence`. `length` is what the server says of
+/// it, and only guides how memory is used.
+pub(super) async fn read(body: SdkBody, length: Option<usize>, silence: Duration, blocks: &Blocks) -> Result<Document, Unread> {
     let mut gatherer = Gatherer::new(length, blocks);
     let mut frames = ByteStream::new(body);
-    while let Some(frame) = frames.next().await {
+    while let Some(frame) = timeout(silence, frames.next()).await.map_err(|_| Unread::Silent)? {
         gatherer.take(&frame.map_err(|_| Unread::Broken)?)?;
     }
     Ok(gatherer.finish()?)

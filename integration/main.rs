@@ -1,4 +1,5 @@
-//! Real processes on this machine: fleets of workers against the local server, and what happens to bad input.
+//! Real processes on this machine: fleets of workers against the local server, what happens to bad input, and reading
+//! over TLS.
 //!
 //! ```text
 //! cargo test --test integration                    # everything but what needs a network
@@ -19,6 +20,7 @@ mod peer;
 mod responder;
 #[allow(dead_code, unused_imports, reason = "the fleet benchmark uses the other half")]
 mod rig;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -28,24 +30,26 @@ fn main() -> ExitCode {
     if let Some(code) = rig::run_as_worker() {
         return code;
     }
-    if let Some(code) = memory::run() {
+    if let Some(code) = memory::run().or_else(tls::run_as_client) {
         return code;
     }
     let mut trials = vec![trial("fleet_dynamodb", fleet::dynamodb), trial("fleet_sqlite", fleet::sqlite)];
     trials.extend(bad_input::trials());
     trials.extend(check::trials());
     trials.extend(memory::trials());
+    trials.extend(tls::trials());
     trials.extend(interop::trials_if_asked());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 /// A scenario as a test, on a runtime of its own.
-fn trial<F>(name: &str, scenario: fn() -> F) -> Trial
+fn trial<F>(name: &str, scenario: impl Fn() -> F + Send + 'static) -> Trial
 where
     F: Future<Output = rig::Result> + 'static,
 {
-    Trial::test(name, move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        runtime.block_on(scenario()).map_err(|error| Failed::from(error.to_string()))
-    })
+    Trial::test(name, move || runtime()?.block_on(scenario()).map_err(|error| Failed::from(error.to_string())))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }

@@ -25,8 +25,9 @@ mod worker;
 pub use fan_out::Subscription;
 pub use kinesis::LocalKinesis;
 pub use model::{
-    AccountLimits, CallRates, Config, ConsumerReference, ConsumersPage, CreateStream, Delays, FanOut, Limits, ListShards,
-    ListStreamConsumers, ListStreams, Model, MonitoringChange, PutEntry, PutOutcome, PutReceipt, Quirks, RateScope, RatedCall, ResourceArn,
-    ServiceError, ServiceErrorCode, ShardLevelMetric, StreamConsumer, StreamMode, StreamPage, StreamSummary, StreamsPage, SubscriptionId,
-    SubscriptionStep, TagsPage, UpdatedShardCount,
+    AccountLimits, CallRates, CommitmentStatus, Config, ConsumerReference, ConsumersPage, CreateStream, Delays, FanOut, Limits, ListShards,
+    ListStreamConsumers, ListStreams, Model, MonitoringChange, PutEntry, PutOutcome, PutReceipt, Quirks, RateScope, RatedCall,
+    RecordDistributionStrategy, ResourceArn, ServiceError, ServiceErrorCode, ShardLevelMetric, StreamConsumer, StreamMode, StreamPage,
+    StreamSummary, StreamsPage, SubscriptionId, SubscriptionStep, TagsPage, ThroughputCommitment, UpdatedShardCount, UpdatedWarmThroughput,
+    WarmThroughput,
 };

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     kinesis::{LocalKinesis, ServiceResult},
-    model::{AccountLimits, Model, MonitoringChange, ResourceArn, ShardLevelMetric, StreamMode, TagsPage},
+    model::{
+        AccountLimits, Model, MonitoringChange, RecordDistributionStrategy, ResourceArn, ShardLevelMetric, StreamMode, TagsPage,
+        ThroughputCommitment, UpdatedWarmThroughput,
+    },
 };
 use crate::stream::StreamReference;
 
@@ -102,12 +105,55 @@ impl LocalKinesis {
         self.write(|model, now| model.disable_enhanced_monitoring(now, stream, metrics))
     }
 
-    /// `UpdateStreamMode`.
+    /// `UpdateStreamMode`, with warm throughput in MiB per second for the on-demand mode.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded`, `InvalidArgument`.
-    pub fn update_stream_mode(&self, stream: &StreamReference, mode: StreamMode) -> ServiceResult<()> {
-        self.write(|model, now| model.update_stream_mode(now, stream, mode))
+    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded`, `InvalidArgument`, `Validation`.
+    pub fn update_stream_mode(&self, stream: &StreamReference, mode: StreamMode, warm_mibps: Option<u32>) -> ServiceResult<()> {
+        self.write(|model, now| model.update_stream_mode(now, stream, mode, warm_mibps))
+    }
+
+    /// `UpdateStreamWarmThroughput`, in MiB per second: a shard for each.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded`, `InvalidArgument` for a provisioned stream or in an account
+    /// without commitment.
+    pub fn update_stream_warm_throughput(&self, stream: &StreamReference, mibps: u32) -> ServiceResult<UpdatedWarmThroughput> {
+        self.write(|model, now| model.update_stream_warm_throughput(now, stream, mibps))
+    }
+
+    /// `UpdateStreamRecordDistributionStrategy`.
+    ///
+    /// # Errors
+    /// `ResourceNotFound`, `ResourceInUse`, `InvalidArgument` for a provisioned stream.
+    pub fn update_stream_record_distribution_strategy(
+        &self,
+        stream: &StreamReference,
+        strategy: RecordDistributionStrategy,
+    ) -> ServiceResult<()> {
+        self.write(|model, now| model.update_stream_record_distribution_strategy(now, stream, strategy))
+    }
+
+    /// Whether records of the stream need no partition key.
+    #[cfg(feature = "server")]
+    pub(super) fn ignores_keys(&self, stream: &StreamReference) -> ServiceResult<bool> {
+        self.read(|model, now| model.ignores_keys(now, stream))
+    }
+
+    /// `UpdateAccountSettings`: begins or ends the commitment to a least throughput.
+    ///
+    /// # Errors
+    /// `InternalFailure` when it cannot be kept.
+    pub fn update_account_settings(&self, committed: bool) -> ServiceResult<ThroughputCommitment> {
+        self.write(|model, now| Ok(model.update_account_settings(now, committed)))
+    }
+
+    /// `DescribeAccountSettings`.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn describe_account_settings(&self) -> ServiceResult<ThroughputCommitment> {
+        self.read(|model, now| Ok(model.describe_account_settings(now)))
     }
 
     /// `UpdateMaxRecordSize` to 1,024 to 10,240 KiB.

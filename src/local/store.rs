@@ -2,6 +2,7 @@
 //! answered. What was answered survives the end of the process however it comes; a power cut may cost the last moments.
 //!
 //! ```text
+//! account (facts)                       facts: JSON of its commitment
 //! streams (id, name, facts)             facts: JSON of the stream's settings and state
 //! shards  (stream, shard, facts)        facts: JSON of range, parents, creation and closing
 //! records (stream, shard, place, arrival, partition_key, data)
@@ -20,7 +21,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use super::{
     keeper::Keeper,
     model::{
-        Config, Model,
+        AccountFacts, Config, Model,
         change::Change,
         shard::{ShardFacts, ShardState, StoredRecord},
         stream::{Stream, StreamFacts},
@@ -39,6 +40,9 @@ const APPLICATION_ID: i32 = 0x534b_6b73;
 const LAYOUT: i32 = 1;
 /// Time that a process which is just ending has to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Beside the streams; files of former versions lack it.
+const ACCOUNT: &str = "CREATE TABLE IF NOT EXISTS account (one INTEGER PRIMARY KEY CHECK (one = 1), facts TEXT NOT NULL)";
 
 const SCHEMA: &str = "
     CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, facts TEXT NOT NULL);
@@ -94,9 +98,11 @@ impl Store {
         connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
         let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive)?;
         prepare(&tx)?;
+        tx.execute_batch(ACCOUNT)?;
         let (ids, streams) = load(&tx)?;
+        let account = load_account(&tx)?;
         tx.commit()?;
-        let model = Model::restored(config, randomness, streams);
+        let model = Model::restored(config, randomness, account, streams);
         Ok((Self { connection, path: path.to_owned(), ids }, model))
     }
 
@@ -170,6 +176,11 @@ fn load(tx: &Transaction<'_>) -> Result<(BTreeMap<StreamName, i64>, Vec<Stream>)
     Ok((ids, streams))
 }
 
+fn load_account(tx: &Transaction<'_>) -> Result<AccountFacts, StoreError> {
+    let facts: Option<String> = tx.query_row("SELECT facts FROM account", [], |row| row.get(0)).optional()?;
+    Ok(facts.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default())
+}
+
 fn load_shards(tx: &Transaction<'_>, stream: i64) -> Result<BTreeMap<u32, ShardState>, StoreError> {
     let mut records: BTreeMap<u32, VecDeque<StoredRecord>> = BTreeMap::new();
     let mut statement =
@@ -197,6 +208,10 @@ fn load_shards(tx: &Transaction<'_>, stream: i64) -> Result<BTreeMap<u32, ShardS
 fn apply(tx: &Transaction<'_>, ids: &mut BTreeMap<StreamName, i64>, model: &Model, change: &Change) -> Result<(), StoreError> {
     let execute = |sql: &str, params: &[&dyn rusqlite::ToSql]| tx.prepare_cached(sql)?.execute(params);
     match change {
+        Change::Account => {
+            let facts = serde_json::to_string(model.kept_account())?;
+            execute("INSERT OR REPLACE INTO account (one, facts) VALUES (1, ?)", params![facts])?;
+        }
         Change::Stream(name) => {
             // Gone again within the same call or a later one: its removal follows.
             let Some(stream) = model.kept_stream(name) else { return Ok(()) };

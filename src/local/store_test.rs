@@ -5,7 +5,7 @@ use rusqlite::params;
 use crate::{
     clock::TokioClock,
     error::ErrorKind,
-    local::{Config, CreateStream, Delays, LocalKinesis, PutEntry},
+    local::{Config, CreateStream, Delays, LocalKinesis, PutEntry, RecordDistributionStrategy},
     random::Randomness,
     stream::{
         ShardFilter, ShardIterator, ShardPosition, StreamClient, StreamReference,
@@ -60,6 +60,12 @@ async fn everything_survives_a_restart() {
     kinesis.increase_stream_retention_period(&stream, 48).expect("increase");
     kinesis.register_stream_consumer(&stream, "app", [("team".to_owned(), "x".to_owned())].into()).expect("register");
     kinesis.start_stream_encryption(&stream, "alias/aws/kinesis").expect("encrypt");
+    let commitment = kinesis.update_account_settings(true).expect("committed");
+    let warm: StreamReference = "warm".parse().expect("valid");
+    kinesis.create_stream(&CreateStream { warm_throughput_mibps: Some(6), ..CreateStream::on_demand(warm.name()) }).expect("create");
+    kinesis.update_stream_record_distribution_strategy(&warm, RecordDistributionStrategy::Auto).expect("distribute");
+    let summary_of_warm = kinesis.describe_stream_summary(&warm).expect("describe");
+    assert!(summary_of_warm.warm_throughput.is_some_and(|throughput| throughput.current_mibps == 6));
     let iterators: Vec<_> =
         (0..4).map(|n| kinesis.get_shard_iterator(&stream, &shard(n), ShardPosition::TrimHorizon).expect("iterator")).collect();
     let before: Vec<_> = iterators.iter().map(|iterator| read(&kinesis, &stream, iterator)).collect();
@@ -70,7 +76,9 @@ async fn everything_survives_a_restart() {
 
     let kinesis = open_with(&data, Config::default(), 1_795_262_405_000).expect("open again");
     assert_eq!(kinesis.describe_stream_summary(&stream).expect("describe"), summary);
-    assert_eq!(kinesis.list_streams(&crate::local::ListStreams::default()).expect("list").streams.len(), 1);
+    assert_eq!(kinesis.describe_stream_summary(&warm).expect("describe"), summary_of_warm);
+    assert_eq!(kinesis.describe_account_settings().expect("describe"), commitment);
+    assert_eq!(kinesis.list_streams(&crate::local::ListStreams::default()).expect("list").streams.len(), 2);
     assert_eq!(StreamClient::list_shards(&kinesis, &stream, &ShardFilter::All, None).await.expect("list").shards, shards);
     // Iterators go on where they were.
     let after: Vec<_> = iterators.iter().map(|iterator| read(&kinesis, &stream, iterator)).collect();
@@ -168,4 +176,18 @@ async fn a_directory_in_use_is_refused() {
     assert!(error.message().contains("in use by another process"), "{error:?}");
     drop(first);
     open(dir.path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_of_a_version_without_account_settings_is_read() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    drop(open(dir.path()));
+    let file = rusqlite::Connection::open(dir.path().join(super::FILE)).expect("open");
+    file.execute_batch("DROP TABLE account").expect("as it was");
+    drop(file);
+    let kinesis = open(dir.path());
+    assert_eq!(kinesis.describe_account_settings().expect("describe").started, None);
+    kinesis.update_account_settings(true).expect("committed");
+    drop(kinesis);
+    assert!(open(dir.path()).describe_account_settings().expect("describe").started.is_some());
 }

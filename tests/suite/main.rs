@@ -10,5 +10,6 @@ mod local_command;
 mod local_server;
 mod local_server_fan_out;
 mod local_server_faults;
+mod local_server_on_demand;
 mod reading;
 mod rig;

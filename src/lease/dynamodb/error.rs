@@ -8,7 +8,10 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
 };
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    stream::aws::distrust,
+};
 
 /// Code of a condition that did not hold.
 pub(super) const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
@@ -55,7 +58,10 @@ impl Subject<'_> {
                 self.error(ErrorKind::Timeout, &format!("found no connection in time: {CHECK_THE_WAY}"))
             }
             SdkError::DispatchFailure(failure) if failure.is_io() => {
-                let what = format!("got no answer: the service cannot be reached, or the connection broke: {CHECK_THE_WAY}");
+                let what = match failure.as_connector_error().and_then(|error| distrust(error)) {
+                    Some(why) => format!("finds no secure connection: {why}"),
+                    None => format!("got no answer: the service cannot be reached, or the connection broke: {CHECK_THE_WAY}"),
+                };
                 self.error(ErrorKind::Unavailable, &what)
             }
             SdkError::DispatchFailure(failure) if failure.is_user() => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{ServiceError, ShardLevelMetric};
+use super::{RecordDistributionStrategy, ServiceError, ShardLevelMetric, WarmThroughput};
 use crate::{
     limits,
     stream::{PageToken, ShardFilter, StreamDescription, StreamReference},
@@ -17,7 +17,7 @@ use crate::{
 pub enum StreamMode {
     /// The user.
     Provisioned,
-    /// The service; such a stream begins with 4 shards.
+    /// The service; such a stream has 4 shards unless it is given warm throughput.
     OnDemand,
 }
 
@@ -45,19 +45,36 @@ pub struct CreateStream {
     pub max_record_bytes: Option<usize>,
     /// Up to 50 tags.
     pub tags: BTreeMap<String, String>,
+    /// Write throughput in MiB per second that an on-demand stream has shards for from the beginning, up to 10,240; needs an
+    /// account with commitment. Must be absent for [`StreamMode::Provisioned`].
+    pub warm_throughput_mibps: Option<u32>,
 }
 
 impl CreateStream {
     /// A stream with this number of shards.
     #[must_use]
     pub const fn provisioned(name: StreamName, shard_count: u32) -> Self {
-        Self { name, mode: StreamMode::Provisioned, shard_count: Some(shard_count), max_record_bytes: None, tags: BTreeMap::new() }
+        Self {
+            name,
+            mode: StreamMode::Provisioned,
+            shard_count: Some(shard_count),
+            max_record_bytes: None,
+            tags: BTreeMap::new(),
+            warm_throughput_mibps: None,
+        }
     }
 
     /// A stream whose shards are the service's business.
     #[must_use]
     pub const fn on_demand(name: StreamName) -> Self {
-        Self { name, mode: StreamMode::OnDemand, shard_count: None, max_record_bytes: None, tags: BTreeMap::new() }
+        Self {
+            name,
+            mode: StreamMode::OnDemand,
+            shard_count: None,
+            max_record_bytes: None,
+            tags: BTreeMap::new(),
+            warm_throughput_mibps: None,
+        }
     }
 
     pub(super) fn max_record_bytes(&self) -> usize {
@@ -79,6 +96,10 @@ pub struct StreamSummary {
     pub encryption_key: Option<String>,
     /// Metrics that are kept for each shard.
     pub shard_level_metrics: BTreeSet<ShardLevelMetric>,
+    /// How records come to their shards, of on-demand streams.
+    pub record_distribution: Option<RecordDistributionStrategy>,
+    /// Of on-demand streams in accounts with commitment; only `DescribeStreamSummary` tells it.
+    pub warm_throughput: Option<WarmThroughput>,
 }
 
 /// What `DescribeStream` says: the summary and a page of shards in the order of their ids.

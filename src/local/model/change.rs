@@ -6,6 +6,8 @@ use crate::types::StreamName;
 /// One change of the model; the rows named are read back from it.
 #[derive(Debug, Clone)]
 pub(in crate::local) enum Change {
+    /// The account's own row.
+    Account,
     /// The stream's own row: made, or a setting changed.
     Stream(StreamName),
     /// The stream is gone with all its shards and records.

@@ -7,6 +7,7 @@
 //! What it keeps to is the API reference of each operation; where that is silent, what other people measured against
 //! the service. Errors carry the service's names and words.
 
+mod account;
 mod api;
 pub(super) mod change;
 mod config;
@@ -17,6 +18,7 @@ mod get_records;
 mod iterator;
 mod list_shards;
 mod monitoring;
+mod on_demand;
 mod policy;
 mod put;
 mod rates;
@@ -36,6 +38,7 @@ mod utc;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use account::{CommitmentStatus, ThroughputCommitment};
 pub use api::{
     CreateStream, ListShards, ListStreams, PutEntry, PutOutcome, PutReceipt, StreamMode, StreamPage, StreamSummary, StreamsPage,
     UpdatedShardCount,
@@ -44,11 +47,13 @@ pub use config::{Config, Delays, FanOut, Limits, Quirks};
 pub use consumers::{ConsumerReference, ConsumersPage, ListStreamConsumers, StreamConsumer};
 pub use error::{ServiceError, ServiceErrorCode};
 pub use monitoring::{MonitoringChange, ShardLevelMetric};
+pub use on_demand::{RecordDistributionStrategy, UpdatedWarmThroughput, WarmThroughput};
 pub use rates::{CallRates, RateScope, RatedCall};
 pub use settings::AccountLimits;
 pub use subscription::{SubscriptionId, SubscriptionStep};
 pub use tags::{ResourceArn, TagsPage};
 
+pub(super) use self::account::AccountFacts;
 use self::{
     change::{Change, Journal},
     rates::Calls,
@@ -67,6 +72,7 @@ pub struct Model {
     config: Config,
     randomness: Randomness,
     journal: Journal,
+    account: AccountFacts,
     streams: BTreeMap<StreamName, Stream>,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     next_subscription: u64,
@@ -83,6 +89,7 @@ impl Model {
             config,
             randomness,
             journal: Journal::default(),
+            account: AccountFacts::default(),
             streams: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             next_subscription: 0,
@@ -93,13 +100,13 @@ impl Model {
 
     /// The account as it was kept, from now on with its changes noted for [`Model::take_changes`].
     #[cfg(feature = "sqlite")]
-    pub(super) fn restored(config: Config, randomness: Randomness, streams: Vec<Stream>) -> Self {
+    pub(super) fn restored(config: Config, randomness: Randomness, account: AccountFacts, streams: Vec<Stream>) -> Self {
         let streams = streams.into_iter().map(|mut stream| {
             // The region and account of the settings hold, whatever they were before.
             stream.facts.arn = streams::arn(&config, &stream.facts.name).unwrap_or(stream.facts.arn);
             (stream.facts.name.clone(), stream)
         });
-        let mut model = Self { streams: streams.collect(), ..Self::new(config.clone(), randomness) };
+        let mut model = Self { account, streams: streams.collect(), ..Self::new(config.clone(), randomness) };
         model.journal.keep();
         model
     }
@@ -112,6 +119,11 @@ impl Model {
     #[cfg(feature = "sqlite")]
     pub(super) fn kept_stream(&self, name: &StreamName) -> Option<&Stream> {
         self.streams.get(name)
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(super) const fn kept_account(&self) -> &AccountFacts {
+        &self.account
     }
 
     /// Its settings.

@@ -6,7 +6,7 @@ use super::{
     routing::hash_key,
     sequence::{Parts, seconds},
     shard::StoredRecord,
-    stream::{Context, Stream, rate_exceeded},
+    stream::{Context, Stream, StreamFacts, rate_exceeded},
 };
 use crate::{
     limits,
@@ -28,7 +28,7 @@ impl Model {
     ) -> Result<PutReceipt, ServiceError> {
         self.on(now, stream, |stream, cx| {
             stream.require_data(cx)?;
-            check_entry(&entry, "partitionKey", "data", stream.facts.max_record_bytes)?;
+            check_entry(&entry, "partitionKey", "data", &stream.facts, stream.ignores_keys())?;
             if let Some(number) = sequence_number_for_ordering
                 && Parts::parse(number).is_none_or(|parts| parts.time_secs > seconds(cx.now))
             {
@@ -63,7 +63,7 @@ impl Model {
             stream.require_data(cx)?;
             for (i, entry) in entries.iter().enumerate() {
                 let member = |name| format!("records.{}.member.{name}", i + 1);
-                check_entry(entry, &member("partitionKey"), &member("data"), stream.facts.max_record_bytes)?;
+                check_entry(entry, &member("partitionKey"), &member("data"), &stream.facts, stream.ignores_keys())?;
             }
             if entries.iter().map(PutEntry::size_bytes).sum::<usize>() > limits::PUT_RECORDS_MAX_BYTES {
                 return Err(ServiceError::invalid("Records size exceeds 10 MB limit"));
@@ -73,10 +73,12 @@ impl Model {
     }
 }
 
-fn check_entry(entry: &PutEntry, key_member: &str, data_member: &str, max_record_bytes: usize) -> Result<(), ServiceError> {
+fn check_entry(entry: &PutEntry, key_member: &str, data_member: &str, facts: &StreamFacts, needs_no_key: bool) -> Result<(), ServiceError> {
+    let max_record_bytes = facts.max_record_bytes;
     // The service quotes the value; keys and payloads are nobody's business here.
     let refuse = |member: &str, constraint: String| Err(ServiceError::validation("<redacted>", member, &constraint));
     match entry.partition_key.as_str().chars().count() {
+        0 if needs_no_key => {}
         0 => return refuse(key_member, "Member must have length greater than or equal to 1".to_owned()),
         1..=limits::PARTITION_KEY_MAX_CHARS => {}
         _ => return refuse(key_member, format!("Member must have length less than or equal to {}", limits::PARTITION_KEY_MAX_CHARS)),
@@ -91,7 +93,11 @@ fn check_entry(entry: &PutEntry, key_member: &str, data_member: &str, max_record
 
 impl Stream {
     fn put(&mut self, cx: &mut Context<'_>, entry: PutEntry) -> PutOutcome {
-        let index = self.route(entry.explicit_hash_key.unwrap_or_else(|| hash_key(entry.partition_key.as_str())));
+        let index = if self.ignores_keys() {
+            self.next_in_turn()
+        } else {
+            self.route(entry.explicit_hash_key.unwrap_or_else(|| hash_key(entry.partition_key.as_str())))
+        };
         self.retain(cx, index);
         let shard = self.shards.get_mut(&index).expect("open shards are never dropped");
         let limits = &cx.config.limits;

@@ -162,7 +162,7 @@ fn an_account_has_fifty_on_demand_streams() {
     let error = m.create_stream(at(0), &CreateStream::on_demand("more".parse().expect("valid"))).expect_err("the next");
     assert_eq!(error.code, ServiceErrorCode::LimitExceeded);
     m.create_stream(at(0), &CreateStream::provisioned("more".parse().expect("valid"), 1)).expect("of the other mode");
-    let error = m.update_stream_mode(at(0), &reference("more"), StreamMode::OnDemand).expect_err("it would be the next");
+    let error = m.update_stream_mode(at(0), &reference("more"), StreamMode::OnDemand, None).expect_err("it would be the next");
     assert_eq!(error.code, ServiceErrorCode::LimitExceeded);
     assert_eq!(m.describe_limits(at(0)).expect("no rate").on_demand_stream_count_limit, 50);
 }

@@ -171,7 +171,7 @@ impl Stream {
         Ok(facts.clone())
     }
 
-    fn begin(&mut self, cx: &mut Context<'_>, change: Reshape) -> Result<(), ServiceError> {
+    pub(super) fn begin(&mut self, cx: &mut Context<'_>, change: Reshape) -> Result<(), ServiceError> {
         self.facts.lifecycle = Lifecycle::Updating { until: cx.now.plus(cx.config.delays.update), change };
         self.note(cx);
         self.settle(cx);
@@ -188,7 +188,7 @@ impl Stream {
             Reshape::Merge { first, second } => {
                 self.merge(cx, *first, *second, at);
             }
-            Reshape::Scale { target } => self.scale(cx, *target as usize, at),
+            Reshape::Scale { target } => self.scale_in_steps(cx, *target as usize, at),
         }
     }
 
@@ -210,6 +210,17 @@ impl Stream {
         self.close_shard(cx, first, at);
         self.close_shard(cx, second, at);
         self.make_shard(cx, vec![first, second], whole, at);
+    }
+
+    /// Doubles or halves until the target is near.
+    fn scale_in_steps(&mut self, cx: &mut Context<'_>, target: usize, at: Timestamp) {
+        loop {
+            let open = self.open.len();
+            self.scale(cx, target.clamp(open.div_ceil(2), open * 2), at);
+            if self.open.len() == open {
+                return;
+            }
+        }
     }
 
     fn scale(&mut self, cx: &mut Context<'_>, target: usize, at: Timestamp) {

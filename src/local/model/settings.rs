@@ -1,6 +1,8 @@
 //! UpdateStreamMode, UpdateMaxRecordSize and DescribeLimits.
 
-use super::{Model, RatedCall, ServiceError, ServiceErrorCode, StreamMode, encryption::count};
+use super::{
+    Model, RatedCall, RecordDistributionStrategy, ServiceError, ServiceErrorCode, StreamMode, encryption::count, on_demand::warm_shards,
+};
 use crate::{limits, stream::StreamReference, types::Timestamp};
 
 /// Open shards or streams of an account where the limit is lifted.
@@ -21,12 +23,24 @@ pub struct AccountLimits {
 }
 
 impl Model {
-    /// `UpdateStreamMode`. The shards stay as they are.
+    /// `UpdateStreamMode`. The shards stay as they are, unless the stream is given warm throughput with the on-demand mode.
     ///
     /// # Errors
-    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded` at the third call of a day or beyond the on-demand streams of the account, `InvalidArgument` when the
-    /// stream has the mode already.
-    pub fn update_stream_mode(&mut self, now: Timestamp, stream: &StreamReference, mode: StreamMode) -> Result<(), ServiceError> {
+    /// `ResourceNotFound`, `ResourceInUse`, `LimitExceeded` at the third call of a day or beyond the on-demand streams of the
+    /// account, `InvalidArgument` when the stream has the mode already, or for warm throughput in an account without
+    /// commitment; `Validation` for warm throughput of a provisioned stream.
+    pub fn update_stream_mode(
+        &mut self,
+        now: Timestamp,
+        stream: &StreamReference,
+        mode: StreamMode,
+        warm_mibps: Option<u32>,
+    ) -> Result<(), ServiceError> {
+        if mode == StreamMode::Provisioned && warm_mibps.is_some() {
+            let message = "WarmThroughputMiBps must not be given for the provisioned capacity mode.";
+            return Err(ServiceError::new(ServiceErrorCode::Validation, message));
+        }
+        let (committed, in_use) = (self.account.is_committed(now), self.open_shards());
         let places = if mode == StreamMode::OnDemand { self.check_on_demand_streams() } else { Ok(()) };
         self.on(now, stream, |stream, cx| {
             stream.require_active(cx)?;
@@ -34,10 +48,20 @@ impl Model {
                 let message = format!("Stream {} is in the capacity mode {} already.", stream.facts.name, mode.as_str());
                 return Err(ServiceError::invalid(message));
             }
+            let shards = warm_shards(warm_mibps, committed)?;
+            // Without warm throughput the shards stay.
+            let more = warm_mibps.map_or(0, |_| shards.saturating_sub(stream.open_count()));
+            cx.check_shard_limit(in_use, more)?;
             places?;
             count("UpdateStreamMode", &mut stream.facts.mode_updates, now, cx.config.limits.update_stream_mode_calls_per_day)?;
             stream.facts.mode = mode;
-            stream.changed(cx);
+            // Both are of on-demand streams only.
+            stream.facts.distribution = RecordDistributionStrategy::default();
+            stream.facts.warm_mibps = None;
+            match warm_mibps {
+                Some(mibps) => stream.warm(cx, mibps, shards, in_use)?,
+                None => stream.changed(cx),
+            }
             Ok(())
         })
     }

@@ -1,6 +1,9 @@
-//! Tags, encryption, metrics, mode, record size, policies and limits.
+//! Tags, encryption, metrics, mode, throughput, distribution, record size, policies, limits and the account.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
@@ -107,13 +110,13 @@ fn the_largest_record_can_be_set() {
 #[test]
 fn the_mode_changes_twice_a_day() {
     let mut m = model();
-    m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand).expect("changed");
-    assert_eq!(code(m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand)), ServiceErrorCode::InvalidArgument);
+    m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand, None).expect("changed");
+    assert_eq!(code(m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand, None)), ServiceErrorCode::InvalidArgument);
     let limits = m.describe_limits(NOW).expect("the first of this second");
     assert_eq!((limits.on_demand_stream_count, limits.open_shard_count, limits.shard_limit), (1, 1, 20_000));
     assert_eq!(code(m.split_shard(NOW, &stream(), &ShardId::from_index(0), 7)), ServiceErrorCode::Validation);
-    m.update_stream_mode(NOW, &stream(), StreamMode::Provisioned).expect("changed back");
-    assert_eq!(code(m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand)), ServiceErrorCode::LimitExceeded);
+    m.update_stream_mode(NOW, &stream(), StreamMode::Provisioned, None).expect("changed back");
+    assert_eq!(code(m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand, None)), ServiceErrorCode::LimitExceeded);
 }
 
 #[test]
@@ -139,4 +142,98 @@ fn policies_are_kept_and_given_back() {
     assert_eq!(m.get_resource_policy(NOW, &resource).expect("there"), policy);
     m.delete_resource_policy(NOW, &resource).expect("deleted");
     assert_eq!(code(m.delete_resource_policy(NOW, &resource)), ServiceErrorCode::ResourceNotFound);
+}
+
+fn hours(n: u64) -> Duration {
+    Duration::from_secs(n * 3600)
+}
+
+#[test]
+fn a_commitment_lasts_a_day_at_least() {
+    use CommitmentStatus::{Disabled, Enabled, EnabledUntilEarliestAllowedEnd};
+    let mut m = model();
+    let at = |n| NOW.plus(hours(n));
+    let seen = |c: ThroughputCommitment| (c.status, c.started, c.ended, c.earliest_allowed_end);
+    assert_eq!(seen(m.update_account_settings(NOW, false)), (Disabled, None, None, None));
+    assert_eq!(seen(m.update_account_settings(NOW, true)), (Enabled, Some(NOW), None, Some(at(24))));
+    assert_eq!(seen(m.update_account_settings(at(1), false)), (EnabledUntilEarliestAllowedEnd, Some(NOW), None, Some(at(24))));
+    // What is to end is kept by asking again.
+    assert_eq!(seen(m.update_account_settings(at(2), true)), (Enabled, Some(NOW), None, Some(at(24))));
+    m.update_account_settings(at(3), false);
+    assert_eq!(m.describe_account_settings(at(23)).status, EnabledUntilEarliestAllowedEnd);
+    assert_eq!(seen(m.describe_account_settings(at(24))), (Disabled, Some(NOW), Some(at(24)), None));
+    assert_eq!(seen(m.update_account_settings(at(30), true)), (Enabled, Some(at(30)), None, Some(at(54))));
+    assert_eq!(seen(m.update_account_settings(at(60), false)), (Disabled, Some(at(30)), Some(at(60)), None));
+}
+
+#[test]
+fn warm_throughput_is_a_shard_for_each_mebibyte() {
+    let mut m = model();
+    let (own, warm): (StreamReference, StreamReference) = ("own".parse().expect("valid"), "warm".parse().expect("valid"));
+    m.create_stream(NOW, &CreateStream::on_demand(own.name())).expect("created");
+    assert_eq!(code(m.update_stream_warm_throughput(NOW, &own, 10)), ServiceErrorCode::InvalidArgument);
+    let created = CreateStream { warm_throughput_mibps: Some(6), ..CreateStream::on_demand(warm.name()) };
+    assert_eq!(code(m.create_stream(NOW, &created)), ServiceErrorCode::InvalidArgument);
+    assert_eq!(code(m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand, Some(6))), ServiceErrorCode::InvalidArgument);
+    m.update_account_settings(NOW, true);
+    m.create_stream(NOW, &created).expect("created");
+    m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand, Some(5)).expect("changed");
+    let seen = |m: &mut Model, stream: &StreamReference| {
+        let summary = m.describe_stream_summary(NOW, stream).expect("described");
+        let warm = summary.warm_throughput.expect("on demand");
+        assert_eq!(summary.description.open_shard_count, warm.current_mibps);
+        (warm.target_mibps, warm.current_mibps)
+    };
+    assert_eq!((seen(&mut m, &own), seen(&mut m, &warm), seen(&mut m, &stream())), ((4, 4), (6, 6), (5, 5)));
+    // More than double, and less than half; never fewer than four shards.
+    for (mibps, shards) in [(50, 50), (7, 7), (0, 4)] {
+        let updated = m.update_stream_warm_throughput(NOW, &own, mibps).expect("updated");
+        assert_eq!((updated.stream_name.as_str(), updated.warm_throughput.current_mibps), ("own", shards));
+        assert_eq!(seen(&mut m, &own), (mibps, shards));
+    }
+    assert_eq!(code(m.update_stream_warm_throughput(NOW, &own, 10_241)), ServiceErrorCode::LimitExceeded);
+    m.update_stream_mode(NOW, &stream(), StreamMode::Provisioned, None).expect("changed");
+    assert_eq!(m.describe_stream_summary(NOW, &stream()).expect("described").warm_throughput, None);
+    assert_eq!(code(m.update_stream_warm_throughput(NOW, &stream(), 10)), ServiceErrorCode::InvalidArgument);
+    let provisioned = CreateStream { warm_throughput_mibps: Some(6), ..CreateStream::provisioned("p".parse().expect("valid"), 1) };
+    assert_eq!(code(m.create_stream(NOW, &provisioned)), ServiceErrorCode::Validation);
+}
+
+#[test]
+fn scaling_to_warm_throughput_takes_its_time() {
+    let mut m = model_with(Config { delays: Delays { update: Duration::from_secs(30), ..Delays::default() }, ..Config::default() });
+    m.update_account_settings(NOW, true);
+    m.update_stream_mode(NOW, &stream(), StreamMode::OnDemand, Some(8)).expect("begun");
+    let seen = |m: &mut Model, at| {
+        let summary = m.describe_stream_summary(at, &stream()).expect("described");
+        (summary.description.status, summary.warm_throughput.map(|warm| (warm.target_mibps, warm.current_mibps)))
+    };
+    assert_eq!(seen(&mut m, NOW), (StreamStatus::Updating, Some((8, 1))));
+    assert_eq!(code(m.update_stream_warm_throughput(NOW, &stream(), 9)), ServiceErrorCode::ResourceInUse);
+    assert_eq!(seen(&mut m, NOW.plus(Duration::from_secs(30))), (StreamStatus::Active, Some((8, 8))));
+}
+
+#[test]
+fn records_are_distributed_evenly_whatever_their_keys() {
+    use RecordDistributionStrategy::{Auto, UserPartitionKey};
+    let mut m = model();
+    assert_eq!(code(m.update_stream_record_distribution_strategy(NOW, &stream(), Auto)), ServiceErrorCode::InvalidArgument);
+    let on_demand: StreamReference = "auto".parse().expect("valid");
+    m.create_stream(NOW, &CreateStream::on_demand(on_demand.name())).expect("created");
+    let put = |m: &mut Model, key: &str| m.put_record(NOW, &on_demand, PutEntry::new(key, "v"), None);
+    assert_eq!(code(put(&mut m, "")), ServiceErrorCode::Validation);
+    m.update_stream_record_distribution_strategy(NOW, &on_demand, Auto).expect("changed");
+    let mut counts = BTreeMap::new();
+    for key in ["", "k", "k", "k", "k", "", "k", "k"] {
+        *counts.entry(put(&mut m, key).expect("put").shard_id).or_insert(0) += 1;
+    }
+    let entries = vec![PutEntry::new("", "v").with_explicit_hash_key(0); 4];
+    for outcome in m.put_records(NOW, &on_demand, entries).expect("put") {
+        *counts.entry(outcome.expect("put").shard_id).or_insert(0) += 1;
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [3; 4]);
+    assert_eq!(m.describe_stream_summary(NOW, &on_demand).expect("described").record_distribution, Some(Auto));
+    m.update_stream_record_distribution_strategy(NOW, &on_demand, UserPartitionKey).expect("changed back");
+    assert_eq!(put(&mut m, "k").expect("put").shard_id, put(&mut m, "k").expect("put").shard_id);
+    assert_eq!(m.describe_stream_summary(NOW, &stream()).expect("described").record_distribution, None);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Config, ServiceError, ServiceErrorCode, ShardLevelMetric, StreamMode, StreamSummary, SubscriptionId,
+    Config, RecordDistributionStrategy, ServiceError, ServiceErrorCode, ShardLevelMetric, StreamMode, StreamSummary, SubscriptionId,
     change::{Change, Journal},
     consumers::ConsumerFacts,
     encryption::Encryption,
@@ -79,6 +79,11 @@ pub(in crate::local) struct StreamFacts {
     pub(super) tags: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) policy: Option<String>,
+    #[serde(default)]
+    pub(super) distribution: RecordDistributionStrategy,
+    /// Warm throughput that was asked for.
+    #[serde(default)]
+    pub(super) warm_mibps: Option<u32>,
     #[serde(default)]
     pub(super) consumers: BTreeMap<String, ConsumerFacts>,
 }
@@ -233,6 +238,8 @@ impl Stream {
             max_record_bytes: self.facts.max_record_bytes,
             encryption_key: self.facts.encryption.key_id.clone(),
             shard_level_metrics: self.facts.metrics.clone(),
+            record_distribution: (self.facts.mode == StreamMode::OnDemand).then_some(self.facts.distribution),
+            warm_throughput: None,
         }
     }
 

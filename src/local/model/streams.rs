@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Config, CreateStream, ListStreams, Model, RatedCall, ServiceError, ServiceErrorCode, StreamMode, StreamSummary, StreamsPage,
+    Config, CreateStream, ListStreams, Model, RatedCall, RecordDistributionStrategy, ServiceError, ServiceErrorCode, StreamMode,
+    StreamSummary, StreamsPage,
     change::Change,
     encryption::Encryption,
     get_records::check_range,
     list_shards::check_token_age,
+    on_demand::warm_shards,
     settings::check_max_record_bytes,
     stream::{Context, Lifecycle, Stream, StreamFacts},
     tags::check_new_tags,
@@ -19,8 +21,6 @@ use crate::{
     types::{InvalidText, StreamArn, StreamName, Timestamp},
 };
 
-/// Shards of a new on-demand stream.
-const ON_DEMAND_SHARDS: u32 = 4;
 const LIST_STREAMS_DEFAULT_LIMIT: u32 = 100;
 const LIST_STREAMS_MAX_LIMIT: u32 = 10_000;
 
@@ -33,7 +33,7 @@ impl Model {
     ///
     /// # Errors
     /// `ResourceInUse` when the name is taken, `LimitExceeded` for a quota of the account or the rate of calls,
-    /// `InvalidArgument`, `Validation`.
+    /// `InvalidArgument`, also for warm throughput in an account without commitment, `Validation`.
     pub fn create_stream(&mut self, now: Timestamp, input: &CreateStream) -> Result<(), ServiceError> {
         let shard_count = match (input.mode, input.shard_count) {
             (StreamMode::Provisioned, Some(0)) => {
@@ -43,11 +43,15 @@ impl Model {
             (StreamMode::Provisioned, None) => {
                 return Err(ServiceError::new(ServiceErrorCode::Validation, "ShardCount is required for provisioned streams."));
             }
-            (StreamMode::OnDemand, None) => ON_DEMAND_SHARDS,
+            (StreamMode::OnDemand, None) => warm_shards(input.warm_throughput_mibps, self.account.is_committed(now))?,
             (StreamMode::OnDemand, Some(_)) => {
                 return Err(ServiceError::new(ServiceErrorCode::Validation, "ShardCount must not be given for on-demand streams."));
             }
         };
+        if input.mode == StreamMode::Provisioned && input.warm_throughput_mibps.is_some() {
+            let message = "WarmThroughputMiBps must not be given for provisioned streams.";
+            return Err(ServiceError::new(ServiceErrorCode::Validation, message));
+        }
         let max_record_bytes = check_max_record_bytes(input.max_record_bytes())?;
         check_new_tags(&input.tags)?;
         self.count(now, RatedCall::CreateStream, Some(&input.name))?;
@@ -78,6 +82,8 @@ impl Model {
             metrics: BTreeSet::new(),
             tags: input.tags.clone(),
             policy: None,
+            distribution: RecordDistributionStrategy::default(),
+            warm_mibps: input.warm_throughput_mibps,
             consumers: BTreeMap::new(),
         };
         let mut stream = Stream::new(&mut cx, facts, shard_count);
@@ -149,7 +155,11 @@ impl Model {
     /// `ResourceNotFound`, `LimitExceeded` above the rate of calls.
     pub fn describe_stream_summary(&mut self, now: Timestamp, stream: &StreamReference) -> Result<StreamSummary, ServiceError> {
         self.count(now, RatedCall::DescribeStreamSummary, Some(&stream.name()))?;
-        self.on(now, stream, |stream, _| Ok(stream.summary()))
+        let committed = self.account.is_committed(now);
+        self.on(now, stream, |stream, _| {
+            let warm_throughput = (committed && stream.facts.mode == StreamMode::OnDemand).then(|| stream.warm_throughput());
+            Ok(StreamSummary { warm_throughput, ..stream.summary() })
+        })
     }
 
     /// `ListStreams`.

@@ -6,6 +6,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::ConnectorError};
 
+use super::{attempts::Attempts, tls};
 use crate::{
     error::{Error, ErrorKind},
     stream::StreamReference,
@@ -24,6 +25,8 @@ pub(super) struct Call<'a> {
     pub(super) stream: &'a StreamReference,
     pub(super) region: &'a str,
     pub(super) shard: Option<&'a ShardId>,
+    /// Those of the client that makes it.
+    pub(super) attempts: &'a Attempts,
 }
 
 impl fmt::Display for Call<'_> {
@@ -98,8 +101,12 @@ impl Call<'_> {
         if let Some(credentials) = causes().find_map(|e| e.downcast_ref::<CredentialsError>()) {
             return self.without_credentials(credentials);
         }
+        let place = self.attempts.endpoint().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
         if connector.is_timeout() {
-            return Error::new(ErrorKind::Timeout, format!("{self}: the connection was not made in time: {CHECK_THE_WAY}"));
+            return Error::new(ErrorKind::Timeout, format!("{self}: the connection was not made in time{place}: {CHECK_THE_WAY}"));
+        }
+        if let Some(why) = tls::distrust(connector) {
+            return Error::new(ErrorKind::Unavailable, format!("{self}: there is no secure connection to the service{place}: {why}"));
         }
         // The innermost cause is the operating system's or the TLS library's, such as "connection refused".
         let cause = causes().last().map(|e| limited(&e.to_string())).unwrap_or_default();
@@ -116,7 +123,7 @@ impl Call<'_> {
             let fix = "check endpoint and HTTP client of the SDK configuration";
             return Error::new(ErrorKind::InvalidInput, format!("{self}: the request could not be sent: {cause}: {fix}"));
         }
-        Error::new(ErrorKind::Unavailable, format!("{self}: the service could not be reached: {cause}: {CHECK_THE_WAY}"))
+        Error::new(ErrorKind::Unavailable, format!("{self}: the service could not be reached{place}: {cause}: {CHECK_THE_WAY}"))
     }
 
     fn without_credentials(self, error: &CredentialsError) -> Error {
@@ -240,7 +247,8 @@ mod tests {
 
     fn refused(status: u16, code: &str) -> Error {
         let stream: StreamReference = "clicks".parse().expect("valid");
-        Call { operation: "GetRecords", stream: &stream, region: "eu-central-1", shard: None }.refused(status, code, "said so")
+        let attempts = &Attempts::default();
+        Call { operation: "GetRecords", stream: &stream, region: "eu-central-1", shard: None, attempts }.refused(status, code, "said so")
     }
 
     #[test]

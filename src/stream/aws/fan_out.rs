@@ -19,9 +19,13 @@ use aws_smithy_types::{
     byte_stream::{self, ByteStream},
 };
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use super::{
+    attempts::Attempts,
     convert::{date_time, timestamp, unreadable},
     decode::{
         Blocks, Document,
@@ -39,8 +43,9 @@ use crate::{
     types::{ConsumerArn, SequenceNumber, ShardId},
 };
 
-/// A subscription given up after so long a time without a byte makes its connection suspect. The service sends every five seconds.
-const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(10);
+/// A subscription given up after so long a time without a byte makes its connection suspect. The service sends every five
+/// seconds, and readers may give up after six.
+const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(5500);
 
 /// Most subscriptions of a connection of the SDK's HTTP client: its window holds what three of them have not read.
 const SDK_SUBSCRIPTIONS: usize = 2;
@@ -49,6 +54,7 @@ const SDK_SUBSCRIPTIONS: usize = 2;
 pub(super) struct Connections {
     config: Config,
     connect_timeout: Duration,
+    ping_interval: Duration,
     per_connection: usize,
     /// Clients with windows and pings of ours, made at the first subscription; `None` inside where the configuration
     /// brings a client, or the SDK's has to do.
@@ -59,13 +65,19 @@ pub(super) struct Connections {
 /// One client, with an HTTP client and so a connection of its own.
 pub(super) struct Connection {
     pub(super) client: Client,
+    pub(super) attempts: Attempts,
     /// Nothing new goes here.
     suspect: AtomicBool,
+    /// Whether the server has answered, and no answer broke off since.
+    made: AtomicBool,
+    making: Semaphore,
 }
 
 impl Connections {
-    pub(super) fn new(config: Config, connect_timeout: Duration, per_connection: usize) -> Self {
-        Self { config, connect_timeout, per_connection: per_connection.max(1), http: OnceLock::new(), open: Mutex::default() }
+    pub(super) fn new(config: Config, settings: &super::Config) -> Self {
+        let super::Config { connect_timeout, ping_interval, subscriptions_per_connection, .. } = *settings;
+        let per_connection = subscriptions_per_connection.max(1);
+        Self { config, connect_timeout, ping_interval, per_connection, http: OnceLock::new(), open: Mutex::default() }
     }
 
     /// A connection with room for one more subscription, which has it for as long as it keeps the `Arc`.
@@ -76,28 +88,54 @@ impl Connections {
         let brought = self.config.http_client().is_some();
         let http = self.http.get_or_init(|| {
             let region = self.config.region().map_or("", |region| region.as_ref());
-            if brought { None } else { HttpClients::new(self.connect_timeout, self.per_connection, region) }
+            if brought { None } else { HttpClients::new(self.connect_timeout, self.per_connection, self.ping_interval, region) }
         });
         let most = if brought || http.is_some() { self.per_connection } else { self.per_connection.min(SDK_SUBSCRIPTIONS) };
         // One of the references is that of this list.
         if let Some(connection) = open.iter().find(|connection| Arc::strong_count(connection) <= most) {
             return Arc::clone(connection);
         }
+        let attempts = Attempts::default();
+        let config = self.config.to_builder().interceptor(attempts.clone());
         let config = match http {
-            Some(http) => self.config.to_builder().http_client(http.connect(open.len())).build(),
+            Some(http) => config.http_client(http.connect(open.len())),
             // Each client made from a configuration without an HTTP client makes one for itself.
-            None => self.config.clone(),
+            None => config,
         };
-        let connection = Arc::new(Connection { client: Client::from_conf(config), suspect: AtomicBool::new(false) });
+        let client = Client::from_conf(config.build());
+        let connection = Arc::new(Connection {
+            client,
+            attempts,
+            suspect: AtomicBool::new(false),
+            made: AtomicBool::new(false),
+            making: Semaphore::new(1),
+        });
         open.push(Arc::clone(&connection));
         connection
     }
 }
 
 impl Connection {
+    /// Waits while another call makes the connection; with a permit, the caller is the one that does. HTTP clients do not
+    /// know beforehand whether a server speaks HTTP/2, and make a connection for each call until one says so.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if self.made.load(Ordering::Acquire) {
+            return None;
+        }
+        let turn = self.making.acquire().await.expect("nobody closes it");
+        (!self.made.load(Ordering::Acquire)).then_some(turn)
+    }
+
+    /// Notes whether the server answers over it.
+    pub(super) fn is_made(&self, made: bool) {
+        self.made.store(made, Ordering::Release);
+    }
+
     /// No more subscriptions go to it: it may be dead without having said so.
     pub(super) fn distrust(&self) {
         self.suspect.store(true, Ordering::Relaxed);
+        // Where the configuration brings its HTTP client, the next of these would be given the same connection.
+        self.attempts.give_up_connections();
     }
 }
 
@@ -124,7 +162,8 @@ impl AwsSubscription {
     }
 
     fn call(&self) -> Call<'_> {
-        Call { operation: "SubscribeToShard", stream: &self.reference, region: &self.region, shard: Some(&self.shard) }
+        let attempts = &self.connection.attempts;
+        Call { operation: "SubscribeToShard", stream: &self.reference, region: &self.region, shard: Some(&self.shard), attempts }
     }
 
     async fn frame(&mut self) -> Option<Result<Bytes, byte_stream::error::Error>> {
@@ -153,7 +192,10 @@ impl AwsSubscription {
                     self.frame = frame;
                 }
                 None if self.messages.is_between_messages() => return Ok(None),
-                None | Some(Err(_)) => return Err(self.call().broken_off()),
+                None | Some(Err(_)) => {
+                    self.connection.is_made(false);
+                    return Err(self.call().broken_off());
+                }
             }
         }
     }
@@ -264,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_connection_takes_so_many_subscriptions_and_a_suspect_one_no_more() {
-        let connections = Connections::new(config(), Duration::from_secs(3), 2);
+        let connections =
+            Connections::new(config(), &super::super::Config { subscriptions_per_connection: 2, ..super::super::Config::default() });
         let (a, b, c) = (connections.get(), connections.get(), connections.get());
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
         drop(b);
@@ -275,9 +318,26 @@ mod tests {
         assert!(!Arc::ptr_eq(&c, &d) && !Arc::ptr_eq(&a, &d));
     }
 
+    #[tokio::test]
+    async fn one_call_at_a_time_makes_the_connection() {
+        let connection = Connections::new(config(), &super::super::Config::default()).get();
+        let first = connection.turn().await;
+        let (mut second, mut third) = (Box::pin(connection.turn()), Box::pin(connection.turn()));
+        assert!(first.is_some() && futures::poll!(&mut second).is_pending() && futures::poll!(&mut third).is_pending());
+        // It got no answer, and the next one tries.
+        drop(first);
+        let second = second.await;
+        assert!(second.is_some() && futures::poll!(&mut third).is_pending());
+        connection.is_made(true);
+        drop(second);
+        assert!(third.await.is_none() && connection.turn().await.is_none());
+        connection.is_made(false);
+        assert!(connection.turn().await.is_some());
+    }
+
     #[test]
     fn a_connection_of_the_sdks_http_client_takes_two_subscriptions() {
-        let connections = Connections::new(config(), Duration::from_secs(3), 50);
+        let connections = Connections::new(config(), &super::super::Config::default());
         connections.http.set(None).unwrap_or_else(|_| panic!("it was not asked for yet"));
         let (a, b, c) = (connections.get(), connections.get(), connections.get());
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
@@ -290,7 +350,7 @@ mod tests {
         let seconds = Duration::from_secs;
         for (what, freezes_after, listens, suspect) in [
             ("an event that dribbles in", usize::MAX, seconds(50), false),
-            ("the beginning of a silence", 100_000, seconds(5 + 9), false),
+            ("the beginning of a silence", 100_000, seconds(5 + 5), false),
             ("silence in the midst of an event", 100_000, seconds(5 + 11), true),
             ("silence in which nobody listened", 100_000, seconds(5), false),
         ] {

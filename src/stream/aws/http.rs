@@ -35,10 +35,6 @@ const LEAST_WINDOW_BYTES: u32 = 64 * 1024;
 /// The read buffer of HTTP/1.1, which is what plain `http` endpoints speak: a connection has one, and another while
 /// something is left of the last. The default is 408 KiB.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
-/// A ping goes out after so long a time without a frame.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// A ping that is not answered in this time ends the connection.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the operating system asks whether a connection of HTTP/1.1 is still there.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -53,7 +49,7 @@ pub(super) struct HttpClients {
 impl HttpClients {
     /// `None` where the SDK's client has to do: connections go through a proxy of a kind that only that knows, or the
     /// system's certificates cannot be read, which the SDK will report.
-    pub(super) fn new(connect_timeout: Duration, streams_per_connection: usize, region: &str) -> Option<Self> {
+    pub(super) fn new(connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration, region: &str) -> Option<Self> {
         let proxies = Matcher::from_env();
         if !is_passable(&proxies, region) {
             tracing::warn!(
@@ -61,15 +57,15 @@ impl HttpClients {
             );
             return None;
         }
-        Self::through(proxies, connect_timeout, streams_per_connection)
+        Self::through(proxies, connect_timeout, streams_per_connection, ping_interval)
     }
 
     #[cfg(test)]
-    fn direct(connect_timeout: Duration, streams_per_connection: usize) -> Option<Self> {
-        Self::through(Matcher::builder().build(), connect_timeout, streams_per_connection)
+    fn direct(connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration) -> Option<Self> {
+        Self::through(Matcher::builder().build(), connect_timeout, streams_per_connection, ping_interval)
     }
 
-    fn through(proxies: Matcher, connect_timeout: Duration, streams_per_connection: usize) -> Option<Self> {
+    fn through(proxies: Matcher, connect_timeout: Duration, streams_per_connection: usize, ping_interval: Duration) -> Option<Self> {
         let mut tcp = TcpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -77,7 +73,7 @@ impl HttpClients {
         tcp.set_keepalive(Some(TCP_KEEP_ALIVE));
         let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider()).ok()?;
         let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(Route::new(tcp, proxies));
-        Some(Self { connector, builder: builder(), streams_per_connection })
+        Some(Self { connector, builder: builder(ping_interval), streams_per_connection })
     }
 
     /// A client with a connection of its own, beside so many others.
@@ -99,14 +95,14 @@ fn stream_window(others: usize) -> u32 {
     WIDEST_WINDOW_BYTES.checked_shr(halvings).unwrap_or(0).max(LEAST_WINDOW_BYTES)
 }
 
-fn builder() -> Builder {
+fn builder(ping_interval: Duration) -> Builder {
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .http1_max_buf_size(HTTP1_BUFFER_BYTES)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT);
+        .http2_keep_alive_interval(ping_interval)
+        .http2_keep_alive_timeout(ping_interval);
     builder
 }
 
@@ -149,6 +145,7 @@ mod tests {
     use super::*;
 
     const STREAMS: usize = 50;
+    const PING_INTERVAL: Duration = Duration::from_secs(10);
 
     /// A server that never stops to send, whatever it is asked; where it is, and its task.
     async fn endless() -> (String, JoinSet<()>) {
@@ -178,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn streams_that_nobody_reads_take_no_window_from_others() {
         let (address, _serving) = endless().await;
-        let mut clients = HttpClients::direct(Duration::from_secs(3), STREAMS).expect("trusted certificates");
+        let mut clients = HttpClients::direct(Duration::from_secs(3), STREAMS, PING_INTERVAL).expect("trusted certificates");
         // On clear text nothing tells that the server speaks HTTP/2.
         clients.builder.http2_only(true);
         let client = clients.connect(0);

@@ -5,6 +5,7 @@
 //! protection, which is made for downloads and ends quiet answers. The body of `GetRecords` may take its time, as long as
 //! it gets on.
 
+mod attempts;
 #[cfg(feature = "test-util")]
 mod control;
 mod convert;
@@ -19,6 +20,7 @@ mod proxy;
 mod records;
 mod session;
 mod tap;
+mod tls;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -33,6 +35,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_types::{SdkConfig, service_config::ServiceConfigKey};
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::tls::distrust;
 use self::{
     convert::{date_time, description, shard, shard_filter},
     decode::Blocks,
@@ -83,6 +86,10 @@ pub struct Config {
     /// shard whose handler is slow holds up no other. Has no effect when the SDK configuration brings its own HTTP
     /// client: then that decides.
     pub subscriptions_per_connection: usize,
+    /// A connection of subscriptions on which nothing came for so long is asked whether it is still there, and given up
+    /// when it does not answer for as long again; default 10 s, more than 0. Shorter notices a dead connection sooner,
+    /// and takes a slow one for dead. Over HTTP/2, and not when the SDK configuration brings its own HTTP client.
+    pub ping_interval: Duration,
     /// What `GetRecords` asks for; default CBOR. A server that refuses it is asked in JSON from then on, but for an
     /// attempt every ten minutes. JSON costs the client twice the CPU time for the same records; it is for whoever must read what goes over the wire.
     pub records_format: Format,
@@ -96,6 +103,7 @@ impl Default for Config {
             get_records_timeout: Duration::from_secs(30),
             get_records_silence_timeout: Duration::from_secs(10),
             subscriptions_per_connection: 50,
+            ping_interval: Duration::from_secs(10),
             records_format: Format::Cbor,
         }
     }
@@ -159,7 +167,7 @@ impl AwsStreamClient {
         // One for all clients that are made from it.
         let sdk_config = sdk_config.to_builder().identity_cache(credentials).build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
-        let subscriptions = Arc::new(Connections::new(sdk_config.clone(), config.connect_timeout, config.subscriptions_per_connection));
+        let subscriptions = Arc::new(Connections::new(sdk_config.clone(), &config));
         Self {
             session: Arc::new(Session::new(sdk_config)),
             subscriptions,
@@ -192,8 +200,8 @@ impl AwsStreamClient {
         }
     }
 
-    const fn call<'a>(&'a self, operation: &'static str, stream: &'a StreamReference) -> Call<'a> {
-        Call { operation, stream, region: self.region.as_str(), shard: None }
+    fn call<'a>(&'a self, operation: &'static str, stream: &'a StreamReference) -> Call<'a> {
+        Call { operation, stream, region: self.region.as_str(), shard: None, attempts: self.session.attempts() }
     }
 }
 
@@ -313,16 +321,19 @@ impl StreamClient for AwsStreamClient {
 
     async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
         let stream = StreamReference::Arn(consumer.stream_arn());
-        let call = Call { shard: Some(shard), ..self.call("SubscribeToShard", &stream) };
         let connection = self.subscriptions.get();
+        let call = Call { shard: Some(shard), attempts: &connection.attempts, ..self.call("SubscribeToShard", &stream) };
         let tap = Tap::default();
         let request = connection.client.subscribe_to_shard().consumer_arn(consumer.as_str()).shard_id(shard.as_str());
         let request = request.starting_position(starting_position(position)).customize().interceptor(tap.clone());
         // The limit covers the beginning of the answer. The stream that follows has none: who reads it knows how long
         // silence is good.
         let begun = async {
-            let outcome = request.send().await;
-            match (tap.answer(), outcome) {
+            let turn = connection.turn().await;
+            let (outcome, answer) = (request.send().await, tap.answer());
+            connection.is_made(answer.is_some() || outcome.as_ref().is_err_and(|failure| failure.raw_response().is_some()));
+            drop(turn);
+            match (answer, outcome) {
                 (Some(answer), _) if answer.is_success() => Ok(answer.body),
                 (Some(answer), _) => {
                     let status = answer.status;
@@ -335,7 +346,7 @@ impl StreamClient for AwsStreamClient {
         };
         let limit = self.config.call_timeout;
         match timeout(limit, begun).await.unwrap_or_else(|_| Err(call.timed_out(limit))) {
-            Ok(body) => Ok(Box::new(AwsSubscription::new(body, self.blocks.clone(), connection, call, shard))),
+            Ok(body) => Ok(Box::new(AwsSubscription::new(body, self.blocks.clone(), Arc::clone(&connection), call, shard))),
             Err(error) => {
                 if error.kind() == ErrorKind::Timeout {
                     connection.distrust();

@@ -5,18 +5,28 @@ use std::sync::{Mutex, PoisonError};
 use aws_sdk_kinesis::{Client, Config};
 use tokio::time::Instant;
 
+use super::attempts::Attempts;
+
 /// A client that is replaced when a call times out. All calls share one HTTP/2 connection, which may be dead without
 /// having said so; a call that is dropped leaves it in the pool, where it is found by each that follows until the kernel
 /// gives up, after about fifteen minutes.
 pub(super) struct Session {
     config: Config,
+    attempts: Attempts,
     current: Mutex<(Client, Instant)>,
 }
 
 impl Session {
     pub(super) fn new(config: Config) -> Self {
+        let attempts = Attempts::default();
+        let config = config.to_builder().interceptor(attempts.clone()).build();
         let current = Mutex::new((Client::from_conf(config.clone()), Instant::now()));
-        Self { config, current }
+        Self { config, attempts, current }
+    }
+
+    /// The attempts of its calls.
+    pub(super) const fn attempts(&self) -> &Attempts {
+        &self.attempts
     }
 
     pub(super) fn client(&self) -> Client {
@@ -35,7 +45,9 @@ impl Session {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         // A client made since is not the one that the call was made with.
         if current.1 <= sent {
-            // One made from a configuration without an HTTP client makes one for itself, and so connections of its own.
+            // One made from a configuration without an HTTP client makes one for itself, and so connections of its own. One
+            // with the HTTP client of the configuration finds the former connections in it.
+            self.attempts.give_up_connections();
             *current = (Client::from_conf(self.config.clone()), Instant::now());
         }
     }

@@ -84,9 +84,12 @@ fn samples() -> Vec<(&'static str, Value)> {
         ),
         ("TagResource", json!({ "ResourceARN": ARN, "Tags": tags })),
         ("UntagResource", json!({ "ResourceARN": ARN, "TagKeys": ["team"] })),
+        ("UpdateAccountSettings", json!({ "MinimumThroughputBillingCommitment": { "Status": "ENABLED" } })),
         ("UpdateMaxRecordSize", json!({ "StreamARN": ARN, "MaxRecordSizeInKiB": 2048 })),
         ("UpdateShardCount", json!({ "StreamName": "clicks", "TargetShardCount": 4, "ScalingType": "UNIFORM_SCALING" })),
         ("UpdateStreamMode", json!({ "StreamARN": ARN, "StreamModeDetails": { "StreamMode": "ON_DEMAND" } })),
+        ("UpdateStreamRecordDistributionStrategy", json!({ "StreamARN": ARN, "RecordDistributionStrategy": "AUTO" })),
+        ("UpdateStreamWarmThroughput", json!({ "StreamName": "clicks", "WarmThroughputMiBps": 8 })),
     ]
 }
 

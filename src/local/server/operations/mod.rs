@@ -1,5 +1,6 @@
 //! The operations by name; one file per group.
 
+mod account;
 mod batch;
 mod consumers;
 mod records;
@@ -76,7 +77,7 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("DeleteResourcePolicy", Whole(settings::delete_resource_policy)),
     ("DeleteStream", Whole(streams::delete_stream)),
     ("DeregisterStreamConsumer", Whole(consumers::deregister_stream_consumer)),
-    ("DescribeAccountSettings", Whole(settings::describe_account_settings)),
+    ("DescribeAccountSettings", Whole(account::describe_account_settings)),
     ("DescribeLimits", Whole(settings::describe_limits)),
     ("DescribeStream", Whole(streams::describe_stream)),
     ("DescribeStreamConsumer", Whole(consumers::describe_stream_consumer)),
@@ -104,9 +105,12 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("SubscribeToShard", Events(consumers::subscribe_to_shard)),
     ("TagResource", Whole(settings::tag_resource)),
     ("UntagResource", Whole(settings::untag_resource)),
+    ("UpdateAccountSettings", Whole(account::update_account_settings)),
     ("UpdateMaxRecordSize", Whole(settings::update_max_record_size)),
     ("UpdateShardCount", Whole(shards::update_shard_count)),
     ("UpdateStreamMode", Whole(settings::update_stream_mode)),
+    ("UpdateStreamRecordDistributionStrategy", Whole(settings::update_stream_record_distribution_strategy)),
+    ("UpdateStreamWarmThroughput", Whole(settings::update_stream_warm_throughput)),
 ];
 
 /// The handler of the operation.

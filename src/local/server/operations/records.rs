@@ -14,16 +14,24 @@ use super::{
 };
 use crate::{
     local::{PutEntry, PutOutcome},
-    stream::ShardIterator,
+    stream::{ShardIterator, StreamReference},
     types::EncryptionType,
 };
 
 /// Characters of a partition key (PutRecord).
 const PARTITION_KEY_RANGE: std::ops::RangeInclusive<usize> = 1..=crate::limits::PARTITION_KEY_MAX_CHARS;
 
-fn entry(data: Option<Blob>, partition_key: Option<String>, explicit_hash_key: Option<&str>) -> Result<PutEntry, Fault> {
+fn entry(
+    data: Option<Blob>,
+    partition_key: Option<String>,
+    explicit_hash_key: Option<&str>,
+    needs_no_key: impl FnOnce() -> Result<bool, Fault>,
+) -> Result<PutEntry, Fault> {
     let Blob(data) = required(data, "data")?;
-    let partition_key = required(partition_key, "partitionKey")?;
+    let Some(partition_key) = partition_key else {
+        // Most streams need one, so the stream is not asked before it is missing.
+        return if needs_no_key()? { Ok(PutEntry::new("", data)) } else { Err(Fault::missing("partitionKey")) };
+    };
     if !PARTITION_KEY_RANGE.contains(&partition_key.chars().count()) {
         // The service shows the key here; keys are personal data, so this server does not.
         let constraint = "Member must have length greater than or equal to 1 and less than or equal to 256";
@@ -34,6 +42,10 @@ fn entry(data: Option<Blob>, partition_key: Option<String>, explicit_hash_key: O
         Some(key) => entry.with_explicit_hash_key(hash_key(key, "explicitHashKey")?),
         None => entry,
     })
+}
+
+fn needs_no_key(call: &Call<'_>, stream: &StreamReference) -> Result<bool, Fault> {
+    Ok(call.kinesis.ignores_keys(stream)?)
 }
 
 #[derive(Deserialize)]
@@ -60,7 +72,7 @@ struct PutRecordOutput {
 pub(super) fn put_record(call: &Call<'_>) -> Result<Bytes, Fault> {
     let input: PutRecordInput = call.input()?;
     let stream = stream(input.stream_name, input.stream_arn)?;
-    let entry = entry(input.data, input.partition_key, input.explicit_hash_key.as_deref())?;
+    let entry = entry(input.data, input.partition_key, input.explicit_hash_key.as_deref(), || needs_no_key(call, &stream))?;
     let after = input.sequence_number_for_ordering.map(|n| sequence_number(&n, "sequenceNumberForOrdering")).transpose()?;
     let receipt = call.kinesis.put_record(&stream, entry, after)?;
     call.output(&PutRecordOutput {
@@ -128,7 +140,10 @@ pub(super) fn put_records(call: &Call<'_>) -> Result<Bytes, Fault> {
     let input: PutRecordsInput = call.input()?;
     let stream = stream(input.stream_name, input.stream_arn)?;
     let records = required(input.records, "records")?;
-    let entries = records.into_iter().map(|r| entry(r.data, r.partition_key, r.explicit_hash_key.as_deref())).collect::<Result<_, _>>()?;
+    let entries = records
+        .into_iter()
+        .map(|r| entry(r.data, r.partition_key, r.explicit_hash_key.as_deref(), || needs_no_key(call, &stream)))
+        .collect::<Result<_, _>>()?;
     let outcomes = call.kinesis.put_records(&stream, entries)?;
     call.output(&PutRecordsOutput {
         failed_record_count: outcomes.iter().filter(|outcome| outcome.is_err()).count(),

@@ -1,4 +1,4 @@
-//! Settings of streams and consumers: tags, encryption, metrics, mode, record size, policies; and the account.
+//! Settings of streams and consumers: tags, encryption, metrics, mode, throughput, record size, policies; and limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::{
     streams::StreamModeDetails,
 };
 use crate::{
-    local::{LocalKinesis, MonitoringChange, ServiceError, ShardLevelMetric},
+    local::{LocalKinesis, MonitoringChange, RecordDistributionStrategy, ServiceError, ShardLevelMetric, WarmThroughput},
     stream::StreamReference,
 };
 
@@ -223,13 +223,88 @@ struct StreamModeInput {
     #[serde(rename = "StreamARN")]
     stream_arn: Option<String>,
     stream_mode_details: Option<StreamModeDetails>,
+    #[serde(rename = "WarmThroughputMiBps")]
+    warm_throughput_mibps: Option<i64>,
 }
 
 pub(super) fn update_stream_mode(call: &Call<'_>) -> Result<Bytes, Fault> {
     let input: StreamModeInput = call.input()?;
     let stream = stream(None, Some(required(input.stream_arn, "streamARN")?))?;
     let mode = required(input.stream_mode_details, "streamModeDetails")?.mode()?;
-    call.kinesis.update_stream_mode(&stream, mode)?;
+    call.kinesis.update_stream_mode(&stream, mode, warm_throughput(input.warm_throughput_mibps)?)?;
+    Ok(Bytes::new())
+}
+
+/// In MiB per second.
+pub(super) fn warm_throughput(value: Option<i64>) -> Result<Option<u32>, Fault> {
+    let Some(value) = value else { return Ok(None) };
+    let constraint = "Member must have value greater than or equal to 0";
+    u32::try_from(value).map(Some).map_err(|_| Fault::validation(value, "warmThroughputMiBps", constraint))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WarmThroughputInput {
+    stream_name: Option<String>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+    #[serde(rename = "WarmThroughputMiBps")]
+    warm_throughput_mibps: Option<i64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct WarmThroughputObject {
+    #[serde(rename = "TargetMiBps")]
+    target: u32,
+    #[serde(rename = "CurrentMiBps")]
+    current: u32,
+}
+
+impl From<WarmThroughput> for WarmThroughputObject {
+    fn from(warm: WarmThroughput) -> Self {
+        Self { target: warm.target_mibps, current: warm.current_mibps }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WarmThroughputOutput {
+    #[serde(rename = "StreamARN")]
+    stream_arn: String,
+    stream_name: String,
+    warm_throughput: WarmThroughputObject,
+}
+
+pub(super) fn update_stream_warm_throughput(call: &Call<'_>) -> Result<Bytes, Fault> {
+    let input: WarmThroughputInput = call.input()?;
+    let stream = stream(input.stream_name, input.stream_arn)?;
+    let mibps = required(warm_throughput(input.warm_throughput_mibps)?, "warmThroughputMiBps")?;
+    let updated = call.kinesis.update_stream_warm_throughput(&stream, mibps)?;
+    call.output(&WarmThroughputOutput {
+        stream_arn: updated.stream_arn.to_string(),
+        stream_name: updated.stream_name.to_string(),
+        warm_throughput: updated.warm_throughput.into(),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DistributionInput {
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<String>,
+    record_distribution_strategy: Option<String>,
+}
+
+pub(super) fn update_stream_record_distribution_strategy(call: &Call<'_>) -> Result<Bytes, Fault> {
+    let input: DistributionInput = call.input()?;
+    let stream = stream(None, Some(required(input.stream_arn, "streamARN")?))?;
+    let name = required(input.record_distribution_strategy, "recordDistributionStrategy")?;
+    let all = [RecordDistributionStrategy::Auto, RecordDistributionStrategy::UserPartitionKey];
+    let strategy = all.into_iter().find(|strategy| strategy.as_str() == name).ok_or_else(|| {
+        let constraint = "Member must satisfy enum value set: [AUTO, USER_PARTITION_KEY]";
+        Fault::validation(&name, "recordDistributionStrategy", constraint)
+    })?;
+    call.kinesis.update_stream_record_distribution_strategy(&stream, strategy)?;
     Ok(Bytes::new())
 }
 
@@ -267,21 +342,4 @@ pub(super) fn describe_limits(call: &Call<'_>) -> Result<Bytes, Fault> {
         on_demand_stream_count: limits.on_demand_stream_count,
         on_demand_stream_count_limit: limits.on_demand_stream_count_limit,
     })
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Commitment {
-    status: &'static str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct AccountSettingsOutput {
-    minimum_throughput_billing_commitment: Commitment,
-}
-
-/// The account's only setting is about its bill, of which there is none.
-pub(super) fn describe_account_settings(call: &Call<'_>) -> Result<Bytes, Fault> {
-    call.output(&AccountSettingsOutput { minimum_throughput_billing_commitment: Commitment { status: "DISABLED" } })
 }

@@ -12,9 +12,10 @@ use super::{
         protocol::Moment,
     },
     Call,
+    settings::{WarmThroughputObject, warm_throughput},
     shards::ShardOutput,
 };
-use crate::local::{CreateStream, ListStreams, StreamMode, StreamSummary};
+use crate::local::{CreateStream, ListStreams, RecordDistributionStrategy, StreamMode, StreamSummary};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -45,6 +46,8 @@ struct CreateStreamInput {
     stream_mode_details: Option<StreamModeDetails>,
     #[serde(rename = "MaxRecordSizeInKiB")]
     max_record_size_in_kib: Option<i64>,
+    #[serde(rename = "WarmThroughputMiBps")]
+    warm_throughput_mibps: Option<i64>,
     tags: Option<BTreeMap<String, String>>,
 }
 
@@ -55,7 +58,9 @@ pub(super) fn create_stream(call: &Call<'_>) -> Result<Bytes, Fault> {
     let max_record_kib = count(input.max_record_size_in_kib, "maxRecordSizeInKiB")?;
     let max_record_bytes = max_record_kib.map(|kib| usize::try_from(kib).unwrap_or(usize::MAX).saturating_mul(1024));
     let shard_count = count(input.shard_count, "shardCount")?;
-    call.kinesis.create_stream(&CreateStream { name, mode, shard_count, max_record_bytes, tags: input.tags.unwrap_or_default() })?;
+    let warm_throughput_mibps = warm_throughput(input.warm_throughput_mibps)?;
+    let tags = input.tags.unwrap_or_default();
+    call.kinesis.create_stream(&CreateStream { name, mode, shard_count, max_record_bytes, tags, warm_throughput_mibps })?;
     Ok(Bytes::new())
 }
 
@@ -154,6 +159,10 @@ struct StreamDescriptionSummary {
     consumer_count: u32,
     #[serde(rename = "MaxRecordSizeInKiB")]
     max_record_size_in_kib: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_distribution_strategy: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warm_throughput: Option<WarmThroughputObject>,
 }
 
 pub(super) fn describe_stream_summary(call: &Call<'_>) -> Result<Bytes, Fault> {
@@ -175,6 +184,8 @@ pub(super) fn describe_stream_summary(call: &Call<'_>) -> Result<Bytes, Fault> {
             open_shard_count: description.open_shard_count,
             consumer_count: description.consumer_count,
             max_record_size_in_kib: summary.max_record_bytes / 1024,
+            record_distribution_strategy: summary.record_distribution.map(RecordDistributionStrategy::as_str),
+            warm_throughput: summary.warm_throughput.map(WarmThroughputObject::from),
         },
     })
 }

@@ -113,6 +113,8 @@ pub(crate) struct Reading {
     pub(crate) throttled_calls: u64,
     /// Subscriptions that others took the place of long before their end.
     pub(crate) replaced_subscriptions: u64,
+    /// Why others take the shard away on and on, if they do.
+    pub(crate) contended: Option<&'static str>,
     /// How often reading panicked and was begun anew.
     pub(crate) interruptions: u64,
     /// Why the last call failed.
@@ -189,11 +191,16 @@ impl Gauge {
         self.update(|r| {
             r.throttled = true;
             r.throttled_calls += 1;
+            r.trouble = None;
         });
     }
 
     pub(crate) fn replaced(&self) {
         self.update(|r| r.replaced_subscriptions += 1);
+    }
+
+    pub(crate) fn contended(&self, why: Option<&'static str>) {
+        self.update(|r| r.contended = why);
     }
 
     pub(crate) fn interrupted(&self, why: String) {

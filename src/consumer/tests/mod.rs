@@ -1,6 +1,8 @@
 mod fan_out;
+mod lines;
 mod reading;
 mod rig;
+mod stalls;
 
 use rig::{Rig, Scripts, Setup, Step, Written, script, secs};
 use tokio::time::Instant;

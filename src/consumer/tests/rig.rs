@@ -514,6 +514,10 @@ impl Rig {
         self.client.failures.lock().unwrap_or_else(PoisonError::into_inner).extend(kinds);
     }
 
+    pub(super) fn reads_work_again(&self) {
+        self.client.failures.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// What becomes of the next events of subscriptions.
     pub(super) fn fault_events(&self, faults: impl IntoIterator<Item = Fault>) {
         self.client.events.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);

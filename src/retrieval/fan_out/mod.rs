@@ -22,6 +22,7 @@ use crate::{
     types::{ConsumerArn, ConsumerName},
 };
 
+mod contention;
 mod plan;
 mod pump;
 mod reader;

@@ -19,6 +19,7 @@ use crate::{
     types::{ChildShard, ExtendedSequenceNumber, Record},
 };
 
+mod automatic;
 mod budget;
 pub mod fan_out;
 pub mod kpl;
@@ -30,13 +31,34 @@ mod trouble;
 mod unpack;
 mod unpacker;
 
+pub(crate) use automatic::{AutomaticShard, AutomaticSource, Choice};
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
+use fan_out::Registration;
 pub use fan_out::{Consumer, Retrieval};
 use stall::Stall;
 use unpacker::Unpacker;
 
 pub(crate) use unpack::{OpenPage, RECORD_OVERHEAD_BYTES, Unpacking};
 pub(crate) use unpacker::UnpackingOfShard;
+
+/// How the shards of one stream are read.
+#[derive(Debug, Clone)]
+pub(crate) enum Access {
+    Polling,
+    FanOut(Registration),
+    Automatic(Choice),
+}
+
+impl Access {
+    /// The stream consumer that reading needs, or would like to have.
+    pub(crate) fn registration(&self) -> Option<&Registration> {
+        match self {
+            Self::Polling => None,
+            Self::FanOut(registration) => Some(registration),
+            Self::Automatic(choice) => Some(choice.registration()),
+        }
+    }
+}
 
 /// Records of one shard, from the checkpoint on: each once, in order.
 #[async_trait]

@@ -65,7 +65,7 @@ struct Shared {
     shards: Mutex<BTreeMap<LeaseKey, StatusCell>>,
     /// What keeps the worker from getting to work.
     obstacle: Obstacle,
-    /// Of the streams that are read by enhanced fan-out.
+    /// Of the streams that are read by enhanced fan-out, or would be.
     registrations: Mutex<BTreeMap<StreamReference, Registration>>,
 }
 
@@ -103,12 +103,13 @@ impl WorkerHandle {
     /// Nothing else does: a consumer outlives its workers. To be called when the application is retired, after `run` has
     /// returned for its last worker: one that still runs registers its consumer again.
     ///
-    /// Returns the streams concerned.
+    /// Returns the streams concerned: those that a consumer was used for, also for a part of the time.
     ///
     /// # Errors
     /// Those of `DeregisterStreamConsumer`, for the first stream that fails. A consumer that is gone already is no error.
     pub async fn deregister_stream_consumers(&self) -> Result<Vec<StreamReference>> {
-        let registrations = self.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut registrations = self.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        registrations.retain(|_, registration| registration.was_used());
         for (stream, registration) in &registrations {
             registration
                 .deregister()

@@ -1,3 +1,4 @@
+mod automatic;
 mod fan_out;
 mod lines;
 mod reading;

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,7 +28,7 @@ use crate::{
     },
     random::Randomness,
     retrieval::{
-        ByteBudget, Unpacking,
+        Access, ByteBudget, Choice, Unpacking,
         fan_out::{self, Registration},
         polling,
     },
@@ -180,6 +180,8 @@ pub(super) struct Flaky {
     events: Arc<Mutex<VecDeque<Fault>>>,
     /// Subscriptions open at the moment.
     open: Arc<AtomicUsize>,
+    /// Subscriptions are not allowed.
+    no_subscriptions: AtomicBool,
 }
 
 /// What happens on the way of a subscription's event.
@@ -275,12 +277,19 @@ impl StreamClient for Flaky {
         StreamClient::describe_stream_consumer(&self.inner, consumer).await
     }
 
+    async fn list_stream_consumers(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        StreamClient::list_stream_consumers(&self.inner, stream).await
+    }
+
     async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
         StreamClient::deregister_stream_consumer(&self.inner, consumer).await
     }
 
     async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), position));
+        if self.no_subscriptions.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::AccessDenied, "not for you"));
+        }
         self.fail()?;
         let inner = StreamClient::subscribe_to_shard(&self.inner, consumer, shard, position).await?;
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -302,6 +311,8 @@ pub(super) struct Setup {
     pub(super) no_start: bool,
     /// Reads by subscription, as the stream consumer `shop`.
     pub(super) fan_out: Option<fan_out::Config>,
+    /// Only when it can, and polls when it cannot.
+    pub(super) automatic: bool,
 }
 
 impl Default for Setup {
@@ -318,6 +329,7 @@ impl Default for Setup {
             parents: false,
             no_start: false,
             fan_out: None,
+            automatic: false,
         }
     }
 }
@@ -335,6 +347,7 @@ pub(super) struct Rig {
     put: u32,
     peer: Arc<Mutex<Peer>>,
     _writer: Task<()>,
+    _watch: Option<Task<()>>,
 }
 
 impl Setup {
@@ -388,11 +401,19 @@ impl Setup {
             calls: Mutex::default(),
             events: Arc::default(),
             open: Arc::default(),
+            no_subscriptions: AtomicBool::default(),
         });
         let log = ProcessorLog::default();
         let shop = || {
             let arn = kinesis.describe_stream_summary(&stream).expect("it was made").description.arn;
             Registration::by_name(Arc::<Flaky>::clone(&client), arn, "shop".parse().expect("valid"), Randomness::seeded(12))
+        };
+        let choice = self.automatic.then(|| Choice::new(shop(), Randomness::seeded(13)));
+        let watch = choice.clone().map(|choice| spawner.spawn("watch", choice.watch()));
+        let access = match (choice, &self.fan_out) {
+            (Some(choice), _) => Access::Automatic(choice),
+            (None, Some(_)) => Access::FanOut(shop()),
+            (None, None) => Access::Polling,
         };
         let context = StreamContext {
             worker: "host-1".parse().expect("valid"),
@@ -401,7 +422,7 @@ impl Setup {
             factory: Arc::new(log.factory_around(self.scripts)),
             config: self.config,
             polling: self.polling,
-            registration: self.fan_out.as_ref().map(|_| shop()),
+            access,
             fan_out: self.fan_out.unwrap_or_default(),
             unpacking: self.unpacking,
             budget: self.budget,
@@ -412,7 +433,7 @@ impl Setup {
         let status = StatusCell::new(&"clicks".parse().expect("valid"), &lease, Arc::clone(&clock));
         let held = HeldLease { lease: lease.clone(), handle: LeaseHandle { tenure: Arc::clone(&tenure), commands: sender } };
         let task = spawner.spawn("shard", run_shard(context, held, status.clone()));
-        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, put: 0, peer, _writer: writer }
+        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, put: 0, peer, _watch: watch, _writer: writer }
     }
 }
 
@@ -465,6 +486,11 @@ impl Rig {
 
     pub(super) fn put_many(&mut self, records: u32) {
         (0..records).for_each(|_| self.put(0));
+    }
+
+    /// Records put.
+    pub(super) const fn put_so_far(&self) -> u32 {
+        self.put
     }
 
     /// The numbers of the records of all batches that were accepted.
@@ -526,6 +552,10 @@ impl Rig {
     /// Iterators and subscriptions asked for, also those refused, with when.
     pub(super) fn opened(&self) -> Vec<(Instant, ShardPosition)> {
         self.client.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn allow_subscriptions(&self, allow: bool) {
+        self.client.no_subscriptions.store(!allow, Ordering::Relaxed);
     }
 
     /// Subscriptions open at the moment.

@@ -12,7 +12,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -30,11 +30,16 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits after calls that failed: the calls of all workers together may be five a second.
 const RETRY: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(10) };
 /// Refusals in a row, half a minute and more, after which a limit is no question of rate, nor of the five consumers that may
-/// be made at a time: the stream has as many as it may.
+/// be made at a time, although the stream has fewer than it may, or it cannot be seen how many: the account may have less.
 const REFUSALS: u32 = 6;
 /// How long a failure is the answer to everybody who asks: a thousand shards are not to spend the stream's twenty calls a
 /// second on one that lasts.
 const FAILURE_LASTS: Duration = Duration::from_secs(5);
+/// The same when all places are known to be taken: a hundred workers are not to spend the stream's five calls a second on it.
+const FULL_LASTS: Duration = Duration::from_secs(60);
+
+/// Stream consumers that a stream may have.
+const MOST: usize = limits::CONSUMERS_PER_STREAM as usize;
 
 type Search = Shared<BoxFuture<'static, Result<ConsumerArn, Arc<Error>>>>;
 
@@ -47,14 +52,18 @@ struct Inner {
     consumer: ConsumerReference,
     random: Randomness,
     state: Mutex<State>,
+    /// Fires when the search under way has to wait, and when what was known is no longer.
+    news: Notify,
 }
 
 #[derive(Default)]
 struct State {
     /// As it was found, and when.
     known: Option<(ConsumerArn, Instant)>,
-    /// What came of the last search, if it failed, and when.
+    /// What came of the last search, if it failed, and until when that is the answer.
     failed: Option<(Arc<Error>, Instant)>,
+    /// Whether it was there once, and was not deregistered since by request.
+    used: bool,
     /// Why the search under way has not ended.
     waits_for: Option<String>,
     /// Under way, for all who wait.
@@ -73,7 +82,7 @@ impl Registration {
     }
 
     fn of(client: Arc<dyn StreamClient>, consumer: ConsumerReference, random: Randomness) -> Self {
-        Self(Arc::new(Inner { client, consumer, random, state: Mutex::default() }))
+        Self(Arc::new(Inner { client, consumer, random, state: Mutex::default(), news: Notify::new() }))
     }
 
     /// The consumer's ARN; waits until it is active.
@@ -90,8 +99,8 @@ impl Registration {
             if let Some((arn, _)) = &state.known {
                 return Ok(arn.clone());
             }
-            if let Some((error, at)) = &state.failed
-                && at.elapsed() < FAILURE_LASTS
+            if let Some((error, until)) = &state.failed
+                && Instant::now() < *until
             {
                 return Err(again(error));
             }
@@ -112,6 +121,55 @@ impl Registration {
             None => tracing::debug!(consumer = %self, why, "the stream consumer cannot be used yet, trying again"),
         }
         self.state().waits_for = Some(format!("stream consumer {self} cannot be used yet: {why}"));
+        self.0.news.notify_waiters();
+    }
+
+    /// Waits until the search under way has to wait.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn waiting(&self) {
+        self.until(|state| state.waits_for.is_some()).await;
+    }
+
+    /// Waits until the consumer that was found is gone.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn gone(&self) {
+        self.until(|state| state.known.is_none()).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&State) -> bool + Send) {
+        let news = self.0.news.notified();
+        tokio::pin!(news);
+        loop {
+            // What happens from here on is not missed.
+            news.as_mut().enable();
+            if holds(&self.state()) {
+                return;
+            }
+            news.as_mut().await;
+            news.set(self.0.news.notified());
+        }
+    }
+
+    /// Whether it is worth trying to use the consumer: it is there, or the stream has place for it, or that cannot be seen.
+    /// One call, whatever the answer.
+    pub(crate) async fn may_have_place(&self) -> bool {
+        let ConsumerReference::Name { stream, name } = &self.0.consumer else { return true };
+        match self.0.client.list_stream_consumers(stream).await {
+            Ok(consumers) => consumers.len() < MOST || consumers.iter().any(|consumer| consumer.name == *name),
+            Err(error) => {
+                tracing::debug!(consumer = %self, %error, "cannot see whether the stream has place for a stream consumer");
+                true
+            }
+        }
+    }
+
+    /// Whether the consumer was used and is to be deregistered by whoever retires the application.
+    pub(crate) fn was_used(&self) -> bool {
+        self.state().used
     }
 
     /// Notes that a call with this ARN, sent at `sent`, was answered with `NotFound`: what was known before is looked up
@@ -120,6 +178,7 @@ impl Registration {
         let mut state = self.state();
         if state.known.as_ref().is_some_and(|(known, at)| known == arn && *at <= sent) {
             state.known = None;
+            self.0.news.notify_waiters();
         }
     }
 
@@ -128,11 +187,16 @@ impl Registration {
     /// # Errors
     /// Those of `DeregisterStreamConsumer`, but for `NotFound`.
     pub(crate) async fn deregister(&self) -> Result<()> {
-        *self.state() = State::default();
-        match self.0.client.deregister_stream_consumer(&self.0.consumer).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
+        {
+            let mut state = self.state();
+            *state = State { used: state.used, ..State::default() };
         }
+        self.0.news.notify_waiters();
+        match self.0.client.deregister_stream_consumer(&self.0.consumer).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => self.state().used = false,
+        }
+        Ok(())
     }
 
     /// Looks for the consumer, and notes what came of it.
@@ -147,10 +211,13 @@ impl Registration {
         state.search = None;
         state.waits_for = None;
         match &found {
-            Ok(arn) => (state.known, state.failed) = (Some((arn.clone(), Instant::now())), None),
+            Ok(arn) => (state.known, state.failed, state.used) = (Some((arn.clone(), Instant::now())), None, true),
             // A panic is tried again at once.
             Err(error) if error.kind() == ErrorKind::Unavailable => {}
-            Err(error) => state.failed = Some((Arc::clone(error), Instant::now())),
+            Err(error) => {
+                let lasts = if error.kind() == ErrorKind::LimitExceeded { self.0.random.jittered(FULL_LASTS) } else { FAILURE_LASTS };
+                state.failed = Some((Arc::clone(error), Instant::now() + lasts));
+            }
         }
         found
     }
@@ -201,9 +268,17 @@ impl Registration {
                     self.waits(&mut stall, error.to_string());
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
-                Err(error) if error.kind() == ErrorKind::LimitExceeded && refusals >= REFUSALS => {
-                    let most = limits::CONSUMERS_PER_STREAM;
-                    return Err(error.context(format!("cannot register stream consumer {consumer}; a stream may have {most}")));
+                // The service has one error for its rate, for five that are being made, and for twenty that are there.
+                Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+                    let there = client.list_stream_consumers(stream).await.map(|consumers| consumers.len());
+                    if refusals >= REFUSALS || there.as_ref().is_ok_and(|there| *there >= MOST) {
+                        let there = there.map_or_else(|_| "an unknown number".to_owned(), |there| there.to_string());
+                        let fix = "deregister one that is not used, or have the limit raised";
+                        let why = format!("the stream has {there} of the {MOST} that it may have; {fix}");
+                        return Err(error.context(format!("cannot register stream consumer {consumer}: {why}")));
+                    }
+                    self.waits(&mut stall, error.to_string());
+                    backoff.wait().await;
                 }
                 Err(error) if error.is_retryable() => {
                     self.waits(&mut stall, error.to_string());

@@ -46,6 +46,12 @@ impl OpenPage {
         if self.records.as_slice().is_empty() {
             return None;
         }
+        if self.records.len() <= max_records && deaggregator.passes(self.records.as_slice()) {
+            // Most pages are such: the list that the client made goes on as it is.
+            let records: Vec<_> = std::mem::take(&mut self.records).collect();
+            let all = self.reservation.bytes();
+            return Some((Deaggregated::passed(records), self.reservation.split(all)));
+        }
         let mut output = Deaggregated::default();
         output.records.reserve(self.records.len().min(max_records));
         let (mut fetched, mut bytes) = (0, 0);
@@ -76,7 +82,47 @@ mod tests {
     use crate::{
         retrieval::ByteBudget,
         testing::{Aggregator, RecordBuilder},
+        types::{ExtendedSequenceNumber, SequenceNumber},
     };
+
+    fn page_of(count: u128, data: &'static str) -> Vec<Record> {
+        (1..=count).map(|n| RecordBuilder::new(n).data(data).build()).collect()
+    }
+
+    /// A page whose reservation is right.
+    fn open(page: Vec<Record>, budget: &ByteBudget) -> OpenPage {
+        let bytes = page.iter().map(|r| r.size_bytes() as u64 + RECORD_OVERHEAD_BYTES).sum();
+        let mut reservation = budget.shard().reserve(bytes).now_or_never().expect("there is room");
+        reservation.resize(bytes);
+        OpenPage::new(page, 0, reservation)
+    }
+
+    #[test]
+    fn a_page_without_aggregates_goes_on_as_it_is() {
+        let budget = ByteBudget::new(64 * 1024 * 1024);
+        let page = page_of(100, "plain");
+        let address = page.as_ptr();
+        let mut open = open(page, &budget);
+        let held = budget.used();
+        let (output, part) = open.next(&Deaggregator::new(Some(Policy::default()), None), 100).expect("a batch");
+        assert_eq!(output.records.as_ptr(), address, "neither moved nor copied");
+        assert_eq!((output.counts.received, output.counts.delivered, part.bytes()), (100, 100, held));
+        assert!(open.next(&Deaggregator::new(Some(Policy::default()), None), 100).is_none());
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_was_processed_is_left_out_of_a_page_without_aggregates() {
+        let budget = ByteBudget::new(64 * 1024 * 1024);
+        for (processed, first) in [(0_u128, 1_u128), (1, 2), (40, 41)] {
+            let processed = ExtendedSequenceNumber::new(SequenceNumber::from_parts(0, processed), 0);
+            let deaggregator = Deaggregator::new(Some(Policy::default()), None).resuming_after(Some(processed));
+            let (output, _) = open(page_of(100, "plain"), &budget).next(&deaggregator, 100).expect("a batch");
+            assert_eq!(output.records[0].sequence_number(), SequenceNumber::from_parts(0, first));
+            assert_eq!(output.counts.received, 101 - u64::try_from(first).expect("small"));
+        }
+    }
 
     #[test]
     fn a_page_of_large_aggregates_is_taken_apart_by_and_by_within_the_budget() {
@@ -89,9 +135,7 @@ mod tests {
             .collect();
         let bytes: u64 = page.iter().map(|r| r.size_bytes() as u64).sum();
         let budget = ByteBudget::new(64 * 1024 * 1024);
-        let mut reservation = budget.shard().reserve(bytes).now_or_never().expect("there is room");
-        reservation.resize(bytes + 20 * RECORD_OVERHEAD_BYTES);
-        let mut open = OpenPage::new(page, 0, reservation);
+        let mut open = open(page, &budget);
         let deaggregator = Deaggregator::new(Some(Policy::default()), None);
         let mut parts = Vec::new();
         let mut held = Vec::new();

@@ -52,8 +52,12 @@ impl SequenceNumber {
     /// # Errors
     /// For anything but digits without sign, space or leading zero, and for numbers above 2^256 - 1.
     pub fn parse(text: &str) -> Result<Self, InvalidText> {
-        let bad = |reason| InvalidText::new("sequence number", text, reason);
-        let digits = text.as_bytes();
+        Self::from_digits(text.as_bytes())
+    }
+
+    /// As [`SequenceNumber::parse`], of text that is not known to be UTF-8.
+    pub(crate) fn from_digits(digits: &[u8]) -> Result<Self, InvalidText> {
+        let bad = |reason| InvalidText::new("sequence number", &String::from_utf8_lossy(digits), reason);
         // Without a way out in the middle the compiler looks at many digits at a time; one number is parsed per record.
         if digits.is_empty() || !digits.iter().fold(true, |all, digit| all & digit.is_ascii_digit()) {
             return Err(bad("expected decimal digits only"));

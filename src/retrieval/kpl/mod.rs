@@ -125,6 +125,13 @@ impl Deaggregator {
         self
     }
 
+    /// Whether [`take_apart`](Deaggregator::take_apart) would pass each of these, which are in order, untouched.
+    pub(crate) fn passes(&self, records: &[Record]) -> bool {
+        let begins_after = |record: &Record| self.processed.is_none_or(|processed| record.sequence_number() > processed.sequence_number);
+        records.first().is_none_or(begins_after)
+            && (self.policy.is_none() || !records.iter().any(|record| record.data().starts_with(&MAGIC)))
+    }
+
     /// Takes one record apart.
     pub fn take_apart(&self, record: Record, output: &mut Deaggregated) {
         if self.processed.is_some_and(|p| record.sequence_number() < p.sequence_number) {
@@ -218,6 +225,13 @@ impl Deaggregator {
 }
 
 impl Deaggregated {
+    /// Records that [pass](Deaggregator::passes).
+    pub(crate) fn passed(records: Vec<Record>) -> Self {
+        let count = records.len() as u64;
+        let counts = KplCounts { received: count, delivered: count, ..KplCounts::default() };
+        Self { records, quarantined: Vec::new(), counts }
+    }
+
     fn deliver(&mut self, record: Record) {
         self.counts.delivered += 1;
         self.records.push(record);

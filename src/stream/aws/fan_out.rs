@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{
     convert::{date_time, timestamp, unreadable},
     decode::{
-        Document,
+        Blocks, Document,
         event::{Message, Messages},
     },
     error::Call,
@@ -104,9 +104,9 @@ pub(super) struct AwsSubscription {
 }
 
 impl AwsSubscription {
-    pub(super) fn new(body: SdkBody, connection: Arc<Connection>, call: Call<'_>, shard: &ShardId) -> Self {
+    pub(super) fn new(body: SdkBody, blocks: Blocks, connection: Arc<Connection>, call: Call<'_>, shard: &ShardId) -> Self {
         let (reference, region) = (call.stream.clone(), call.region.to_owned());
-        let (frames, frame, messages) = (ByteStream::new(body), Bytes::new(), Messages::default());
+        let (frames, frame, messages) = (ByteStream::new(body), Bytes::new(), Messages::new(blocks));
         Self { frames, frame, messages, connection, reference, shard: shard.clone(), region, asked: None }
     }
 

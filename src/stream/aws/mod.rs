@@ -29,6 +29,7 @@ use aws_types::{SdkConfig, service_config::ServiceConfigKey};
 
 use self::{
     convert::{date_time, description, shard, shard_filter},
+    decode::Blocks,
     error::Call,
     fan_out::{AwsSubscription, Connections, arn_or_name, consumer, starting_position, stream_of},
     records::Dialect,
@@ -104,6 +105,7 @@ pub struct AwsStreamClient {
     region: String,
     config: Config,
     dialect: Arc<Dialect>,
+    blocks: Blocks,
 }
 
 impl AwsStreamClient {
@@ -147,7 +149,14 @@ impl AwsStreamClient {
             .build();
         let region = sdk_config.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
         let subscriptions = Arc::new(Connections::new(sdk_config.clone(), config.connect_timeout, config.subscriptions_per_connection));
-        Self { session: Arc::new(Session::new(sdk_config)), subscriptions, region, config, dialect: Arc::default() }
+        Self {
+            session: Arc::new(Session::new(sdk_config)),
+            subscriptions,
+            region,
+            config,
+            dialect: Arc::default(),
+            blocks: Blocks::default(),
+        }
     }
 
     /// Makes one attempt within its time limit and names the call in its error.
@@ -333,7 +342,7 @@ impl StreamClient for AwsStreamClient {
         };
         let limit = self.config.call_timeout;
         match tokio::time::timeout(limit, begun).await.unwrap_or_else(|_| Err(call.timed_out(limit))) {
-            Ok(body) => Ok(Box::new(AwsSubscription::new(body, connection, call, shard))),
+            Ok(body) => Ok(Box::new(AwsSubscription::new(body, self.blocks.clone(), connection, call, shard))),
             Err(error) => {
                 if error.kind() == ErrorKind::Timeout {
                     connection.distrust();

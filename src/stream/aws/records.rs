@@ -101,7 +101,7 @@ impl AwsStreamClient {
             if answer.is_cbor {
                 self.dialect.learn(SPEAKS_CBOR);
             }
-            return page(answer, call).await.map_err(Failed::Final);
+            return self.page(answer, call).await.map_err(Failed::Final);
         }
         let status = answer.status;
         let (code, message) = answer.error().await;
@@ -111,14 +111,14 @@ impl AwsStreamClient {
             _ => Err(Failed::Final(error)),
         }
     }
-}
 
-async fn page(answer: Answer, call: Call<'_>) -> Result<RecordsPage> {
-    let document = decode::read(answer.body, answer.length).await.map_err(|unread| match unread {
-        Unread::Broken => call.broken_off(),
-        Unread::Defect(defect) => Error::from(defect).context(call),
-    })?;
-    into_page(document).map_err(|error| error.context(call))
+    async fn page(&self, answer: Answer, call: Call<'_>) -> Result<RecordsPage> {
+        let document = decode::read(answer.body, answer.length, &self.blocks).await.map_err(|unread| match unread {
+            Unread::Broken => call.broken_off(),
+            Unread::Defect(defect) => Error::from(defect).context(call),
+        })?;
+        into_page(document).map_err(|error| error.context(call))
+    }
 }
 
 fn into_page(mut document: Document) -> Result<RecordsPage> {

@@ -22,7 +22,7 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::{body::SdkBody, config_bag::ConfigBag};
 
-use super::decode::{self, Document, Unread};
+use super::decode::{self, Blocks, Document};
 
 /// The `Content-Type` of CBOR at this service.
 const CBOR: &str = "application/x-amz-cbor-1.1";
@@ -71,7 +71,7 @@ impl Answer {
     /// The name and the text of an error.
     pub(super) async fn error(self) -> (String, String) {
         let small = self.length.is_none_or(|length| length <= MAX_ERROR_BYTES);
-        let document: Result<Document, Unread> = if small { decode::read(self.body, self.length).await } else { Ok(Document::default()) };
+        let document = if small { decode::read(self.body, self.length, &Blocks::default()).await } else { Ok(Document::default()) };
         let document = document.unwrap_or_default();
         let code = self.error_code.or(document.error_code).unwrap_or_default();
         (plain(&code).to_owned(), document.error_message.unwrap_or_default())

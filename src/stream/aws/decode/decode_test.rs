@@ -5,7 +5,10 @@ use ciborium::value::Value;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
+use super::{
+    document::{decimal_moment, moment},
+    *,
+};
 use crate::types::{EncryptionType, HashKeyRange, SequenceNumber, ShardId, Timestamp};
 
 /// A record as a test wants it.
@@ -135,7 +138,7 @@ fn gather(body: &[u8], cuts: &[usize]) -> Result<Document, Defect> {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
     cuts.sort_unstable();
     cuts.push(body.len());
-    let mut gatherer = Gatherer::new(Some(body.len()));
+    let mut gatherer = Gatherer::new(Some(body.len()), &Blocks::default());
     let mut at = 0;
     for cut in cuts {
         gatherer.take(&body[at..cut])?;
@@ -272,7 +275,7 @@ fn nesting_is_bounded() {
 
 #[test]
 fn endless_bodies_are_given_up() {
-    let mut gatherer = Gatherer::new(None);
+    let mut gatherer = Gatherer::new(None, &Blocks::default());
     gatherer.take(b"{\"a\":\"").expect("a beginning");
     let frame = vec![b'x'; 1024 * 1024];
     let given_up = (0..64).find_map(|_| gatherer.take(&frame).err()).expect("an end");
@@ -296,6 +299,24 @@ fn moments_are_milliseconds_or_seconds_whole_or_not_tagged_or_not() {
     }
     assert_eq!(arrival(b"\xf6"), None);
     assert_eq!(arrival(&[&[0xfb][..], &f64::NAN.to_be_bytes()].concat()), None);
+}
+
+proptest! {
+    #[test]
+    fn decimals_are_the_moments_that_their_numbers_are(whole in prop_oneof![0..200_000_000_000_i64, 0..999_999_999_999_999_i64], fraction in prop::option::of("[0-9]{0,6}")) {
+        let written = fraction.map_or_else(|| whole.to_string(), |fraction| format!("{whole}.{fraction}"));
+        let quick = decimal_moment(written.as_bytes()).expect("a decimal");
+        let slow = moment(written.parse().expect("a number")).expect("a moment");
+        // Half a millisecond may be rounded either way by a binary fraction.
+        prop_assert!((quick.as_millis() - slow.as_millis()).abs() <= i64::from(written.contains("5")), "{written}: {quick:?} {slow:?}");
+    }
+}
+
+#[test]
+fn what_is_no_plain_decimal_is_left_to_the_general_parser() {
+    for written in ["", ".", ".5", "-1", "1e9", "1_0", "+1", "1.2.3", "1234567890123456"] {
+        assert_eq!(decimal_moment(written.as_bytes()), None, "{written}");
+    }
 }
 
 #[test]

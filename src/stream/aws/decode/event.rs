@@ -12,7 +12,7 @@
 use bytes::{Buf, Bytes};
 use crc32fast::Hasher;
 
-use super::{Defect, Document, Gatherer, MAX_BODY_BYTES};
+use super::{Blocks, Defect, Document, Gatherer, MAX_BODY_BYTES};
 
 const PRELUDE_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 4;
@@ -25,6 +25,7 @@ pub(in crate::stream::aws) struct Messages {
     /// What is there of the part that has to be complete before it is looked at.
     part: Vec<u8>,
     place: Place,
+    blocks: Blocks,
 }
 
 /// Which part of a message comes next.
@@ -71,6 +72,11 @@ pub(in crate::stream::aws) enum Message {
 }
 
 impl Messages {
+    /// Of a stream that begins. Records will lie in `blocks`.
+    pub(in crate::stream::aws) fn new(blocks: Blocks) -> Self {
+        Self { blocks, ..Self::default() }
+    }
+
     /// Takes bytes from `frame` until a message is complete; `None` when all are taken and it is not.
     pub(in crate::stream::aws) fn next(&mut self, frame: &mut Bytes) -> Result<Option<Message>, Defect> {
         loop {
@@ -91,7 +97,7 @@ impl Messages {
                     let kind = Headers::read(&self.part[PRELUDE_BYTES..])?.kind()?;
                     self.part.clear();
                     let is_read = matches!(kind, Kind::Records | Kind::Exception { .. });
-                    let payload = is_read.then(|| Gatherer::new(Some(payload_bytes)));
+                    let payload = is_read.then(|| Gatherer::new(Some(payload_bytes), &self.blocks));
                     Place::Payload(Box::new(Open { kind, payload, to_come: payload_bytes, checksum }))
                 }
                 Place::Payload(mut open) => {

@@ -11,8 +11,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{
     Stop,
-    document::{Child, Document, RecordFields, moment, text},
+    document::{Child, Document, RecordFields, decimal_moment, moment, text},
 };
+use crate::types::Timestamp;
 
 /// Containers inside each other in what is skipped.
 const MAX_DEPTH: u32 = 64;
@@ -95,7 +96,7 @@ fn record<'a>(scanner: &mut Scanner<'a>) -> Result<RecordFields<'a>, Stop> {
             b"Data" => fields.data = Some(scanner.string()?),
             b"PartitionKey" if scanner.null()? => {}
             b"PartitionKey" => fields.partition_key = scanner.string()?,
-            b"ApproximateArrivalTimestamp" => fields.arrival = scanner.optional_number()?.and_then(moment),
+            b"ApproximateArrivalTimestamp" => fields.arrival = scanner.optional_moment()?,
             b"EncryptionType" if scanner.null()? => {}
             b"EncryptionType" => fields.set_encryption(&scanner.string()?),
             _ => {
@@ -104,6 +105,11 @@ fn record<'a>(scanner: &mut Scanner<'a>) -> Result<RecordFields<'a>, Stop> {
         }
     }
     Ok(fields)
+}
+
+fn number(written: &[u8]) -> Result<f64, Stop> {
+    let number = std::str::from_utf8(written).ok().filter(|_| !written[0].is_ascii_alphabetic()).and_then(|text| text.parse().ok());
+    number.ok_or(Stop::malformed("a number is something else"))
 }
 
 /// Finds where things begin and end.
@@ -222,9 +228,18 @@ impl<'a> Scanner<'a> {
         if self.null()? {
             return Ok(None);
         }
-        let digits = self.scalar()?;
-        let number = std::str::from_utf8(digits).ok().filter(|_| !digits[0].is_ascii_alphabetic()).and_then(|digits| digits.parse().ok());
-        number.map(Some).ok_or(Stop::malformed("a number is something else"))
+        number(self.scalar()?).map(Some)
+    }
+
+    fn optional_moment(&mut self) -> Result<Option<Timestamp>, Stop> {
+        if self.null()? {
+            return Ok(None);
+        }
+        let written = self.scalar()?;
+        match decimal_moment(written) {
+            Some(at) => Ok(Some(at)),
+            None => number(written).map(moment),
+        }
     }
 
     /// A value of whatever form, read by the general parser.

@@ -10,12 +10,13 @@
 //! Lengths are checked against what is there, nesting is bounded, unknown members are passed over, and whatever cannot
 //! be read is a [`Defect`].
 
+mod blocks;
 pub(super) mod cbor;
 mod document;
 pub(super) mod event;
 mod json;
 
-pub(super) use self::document::Document;
+pub(super) use self::{blocks::Blocks, document::Document};
 use crate::{
     error::{Error, ErrorKind},
     types::InvalidText,
@@ -119,8 +120,8 @@ struct Gatherer {
 }
 
 impl Gatherer {
-    fn new(length: Option<usize>) -> Self {
-        let document = Document::default();
+    fn new(length: Option<usize>, blocks: &Blocks) -> Self {
+        let document = Document::in_blocks(blocks);
         Self { place: Place::Unknown, document, carry: Vec::new(), look_at: 0, seen: 0, length }
     }
 
@@ -178,8 +179,8 @@ impl From<Defect> for Unread {
 }
 
 /// Reads a body as it comes. `length` is what the server says of it, and only guides how memory is used.
-pub(super) async fn read(body: SdkBody, length: Option<usize>) -> Result<Document, Unread> {
-    let mut gatherer = Gatherer::new(length);
+pub(super) async fn read(body: SdkBody, length: Option<usize>, blocks: &Blocks) -> Result<Document, Unread> {
+    let mut gatherer = Gatherer::new(length, blocks);
     let mut frames = ByteStream::new(body);
     while let Some(frame) = frames.next().await {
         gatherer.take(&frame.map_err(|_| Unread::Broken)?)?;

@@ -180,8 +180,8 @@ fn equal_applications_share_a_shard_evenly_and_are_seldom_throttled() {
             let (least, throttled) = match (limiter, applications.len()) {
                 (Limiter::Windows { .. }, 5) => (0.90, 1.0),
                 (Limiter::Windows { .. }, _) => (0.90, 2.3),
-                (Limiter::Buckets { .. }, 5) => (0.75, 6.8),
-                (Limiter::Buckets { .. }, _) => (0.88, 3.5),
+                (Limiter::Buckets { .. }, 5) => (0.75, 7.0),
+                (Limiter::Buckets { .. }, _) => (0.85, 3.6),
             };
             assert!(figures.least > least && figures.used > 0.9 && figures.throttled < throttled, "{name}");
         });
@@ -192,11 +192,11 @@ fn equal_applications_share_a_shard_evenly_and_are_seldom_throttled() {
 fn an_application_that_joins_gets_its_part_and_what_one_leaves_is_taken() {
     let joins = [ALWAYS, ALWAYS, Application { from: 200.0, ..ALWAYS }];
     in_all_ways(("one joins", &joins, 3, (230.0, 530.0)), |name, _, figures| {
-        assert!(figures.least > 0.57 && figures.used > 0.8 && figures.throttled < 4.5, "{name}");
+        assert!(figures.least > 0.57 && figures.used > 0.8 && figures.throttled < 5.0, "{name}");
     });
     let leaves = [ALWAYS, ALWAYS, Application { to: 200.0, ..ALWAYS }];
     in_all_ways(("one leaves", &leaves, 2, (230.0, 530.0)), |name, _, figures| {
-        assert!(figures.least > 0.72 && figures.used > 0.8 && figures.throttled < 1.6, "{name}");
+        assert!(figures.least > 0.70 && figures.used > 0.8 && figures.throttled < 1.6, "{name}");
     });
     in_all_ways(("two leave", &[ALWAYS, leaves[2], leaves[2]], 1, (700.0, 800.0)), |name, _, figures| {
         assert!(figures.least_of_all > 0.98 && figures.throttled == 0.0, "{name}");
@@ -207,7 +207,7 @@ fn an_application_that_joins_gets_its_part_and_what_one_leaves_is_taken() {
 fn what_others_take_that_do_not_share_is_left_to_them() {
     let beside = [ALWAYS, ALWAYS, Application { fixed: Some(1.0), ..ALWAYS }];
     in_all_ways(("two beside one that polls once a second", &beside, 2, (30.0, 930.0)), |name, _, figures| {
-        assert!(figures.least > 0.58 && figures.throttled < 5.0, "{name}");
+        assert!(figures.least > 0.58 && figures.throttled < 5.5, "{name}");
     });
 }
 

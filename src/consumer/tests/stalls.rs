@@ -28,7 +28,7 @@ async fn a_shard_that_is_throttled_each_time_says_so_once_with_the_fix_and_then_
         let rig = Setup { fan_out, ..Setup::default() }.start();
         rig.until_processed(10).await;
         lines.take("");
-        rig.fail_reads([ErrorKind::Throttled; 10_000]);
+        rig.fail_reads(vec![ErrorKind::Throttled; 60_000]);
         // A subscription that is open does not meet it.
         rig.fault_events([Fault::Broken(ErrorKind::Throttled)]);
         tokio::time::sleep(secs(50)).await;

@@ -1,6 +1,6 @@
 //! Runs the actions of the state machine for one tenure of one shard. The only caller of user code.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -21,7 +21,7 @@ use crate::{
         BoxError, InitializationInput, LeaseLostInput, ProcessRecordsInput, RecordProcessor, ShardEndedInput, ShutdownRequestedInput,
     },
     retrieval::{
-        Batch, Delivery, Gauge, RecordSource, Unpacking, UnpackingOfShard,
+        Access, AutomaticShard, AutomaticSource, Batch, Delivery, Gauge, RecordSource, Unpacking, UnpackingOfShard,
         fan_out::{FanOutSource, Subscriber},
         kpl::Deaggregator,
         polling::{Cursor, PollingSource, ShardReader},
@@ -67,9 +67,9 @@ impl Driver {
     fn new(context: StreamContext, held: HeldLease, status: StatusCell) -> Self {
         let HeldLease { lease, handle } = held;
         let checkpointer = Checkpointer::new(&handle, lease.checkpoint);
-        let gauge = match context.registration {
-            Some(_) => Gauge::default(),
-            None => Gauge::with_pause(context.polling.idle_interval),
+        let gauge = match context.access {
+            Access::FanOut(_) => Gauge::default(),
+            Access::Polling | Access::Automatic(_) => Gauge::with_pause(context.polling.idle_interval),
         };
         let deliveries = context.deliveries.of(context.stream.name(), lease.shard_id.clone());
         status.attach(&checkpointer, &gauge, &deliveries, context.config.handler_timeout);
@@ -219,21 +219,30 @@ impl Driver {
     /// `InvalidData` when the lease does not say where.
     fn open(&self) -> Result<Box<dyn RecordSource>> {
         let cursor = Cursor::starting_at(&self.lease, self.context.clock.now())?;
-        let StreamContext { client, stream, polling, registration, fan_out, unpacking, budget, random, spawner, .. } = self.context.clone();
+        let StreamContext { client, stream, polling, access, fan_out, unpacking, budget, random, spawner, .. } = self.context.clone();
         let Unpacking { policy, quarantine } = unpacking;
         let deaggregator = Deaggregator::new(policy, self.lease.hash_key_range).resuming_after(cursor.processed());
         let unpacking = UnpackingOfShard { deaggregator, quarantine };
         let (shard_id, budget, gauge) = (self.lease.shard_id.clone(), budget.shard(), self.gauge.clone());
-        Ok(match registration {
-            None => {
-                let reader = ShardReader { client, stream, shard_id, config: polling, budget, unpacking, random, gauge, spawner };
-                Box::new(PollingSource::start(reader, cursor))
+        let subscriber = access.registration().cloned().map(|registration| Subscriber {
+            client: Arc::clone(&client),
+            registration,
+            stream: stream.clone(),
+            shard_id: shard_id.clone(),
+            config: fan_out,
+            budget: budget.clone(),
+            unpacking: unpacking.clone(),
+            random: random.clone(),
+            gauge: gauge.clone(),
+            spawner: spawner.clone(),
+        });
+        let reader = ShardReader { client, stream, shard_id, config: polling, budget, unpacking, random, gauge, spawner };
+        Ok(match (access, subscriber) {
+            (Access::Automatic(choice), Some(subscriber)) => {
+                Box::new(AutomaticSource::start(AutomaticShard::new(choice, reader, subscriber), cursor))
             }
-            Some(registration) => {
-                let config = fan_out;
-                let subscriber = Subscriber { client, registration, stream, shard_id, config, budget, unpacking, random, gauge, spawner };
-                Box::new(FanOutSource::start(subscriber, cursor))
-            }
+            (_, Some(subscriber)) => Box::new(FanOutSource::start(subscriber, cursor)),
+            (_, None) => Box::new(PollingSource::start(reader, cursor)),
         })
     }
 

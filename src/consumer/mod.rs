@@ -9,11 +9,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     processor::RecordProcessorFactory,
     random::Randomness,
-    retrieval::{
-        ByteBudget, Unpacking,
-        fan_out::{self, Registration},
-        polling,
-    },
+    retrieval::{Access, ByteBudget, Unpacking, fan_out, polling},
     retry::RetryConfig,
     settings::{DAY, check_span},
     stream::{StreamClient, StreamReference},
@@ -120,8 +116,8 @@ pub(crate) struct StreamContext {
     pub(crate) factory: Arc<dyn RecordProcessorFactory>,
     pub(crate) config: Config,
     pub(crate) polling: polling::Config,
-    /// With which stream consumer shards are read by subscription; they are polled without.
-    pub(crate) registration: Option<Registration>,
+    /// How shards are read.
+    pub(crate) access: Access,
     pub(crate) fan_out: fan_out::Config,
     pub(crate) unpacking: Unpacking,
     /// Shared by all shards of the worker.

@@ -58,6 +58,11 @@ pub enum ShardPhase {
     WaitingForMemory,
     /// The stream answers that the shard is read too often, by this or by other applications.
     Throttled,
+    /// Others take it away on and on, so that it is read now and then.
+    Contended {
+        /// Who, and what to do.
+        reason: String,
+    },
     /// The stream cannot be read.
     Blocked {
         /// Why.
@@ -96,6 +101,7 @@ impl fmt::Display for ShardPhase {
             Self::Subscribing => f.write_str("waits for its subscription; after another worker's it can take 6 seconds"),
             Self::WaitingForMemory => f.write_str("waits until other shards have processed what they hold: max_buffered_bytes is used up"),
             Self::Throttled => f.write_str("is throttled by the stream: its read limits, or those of its KMS key, are used up"),
+            Self::Contended { reason } => write!(f, "is read now and then only: {reason}"),
             Self::Blocked { reason } => write!(f, "cannot be read: {reason}"),
             Self::Suspended => f.write_str("waits until this worker has renewed its leases"),
             Self::Draining => f.write_str("finishes the batch in hand before it moves or stops"),
@@ -267,14 +273,15 @@ impl StatusCell {
             let lag = cell.lag_millis(&reading);
             let paused = cell.deliveries.as_ref().and_then(ShardDeliveries::paused_since);
             let held = paused.is_some() && cell.phase.delivers_nothing_yet();
-            let phase = match (&cell.phase, &reading.trouble) {
+            let phase = match (&cell.phase, &reading.trouble, reading.contended) {
                 _ if held => ShardPhase::Paused,
-                (ShardPhase::Reading, Some(reason)) => ShardPhase::Blocked { reason: reason.clone() },
-                (ShardPhase::Reading, None) if reading.waits_for_memory() => ShardPhase::WaitingForMemory,
-                (ShardPhase::Reading, None) if reading.throttled => ShardPhase::Throttled,
-                (ShardPhase::Reading, None) if reading.subscribing => ShardPhase::Subscribing,
-                (ShardPhase::Reading, None) if lag == Some(0) => ShardPhase::Idle,
-                (phase, _) => phase.clone(),
+                (ShardPhase::Reading, Some(reason), _) => ShardPhase::Blocked { reason: reason.clone() },
+                (ShardPhase::Reading, None, Some(reason)) => ShardPhase::Contended { reason: reason.to_owned() },
+                (ShardPhase::Reading, None, None) if reading.waits_for_memory() => ShardPhase::WaitingForMemory,
+                (ShardPhase::Reading, None, None) if reading.throttled => ShardPhase::Throttled,
+                (ShardPhase::Reading, None, None) if reading.subscribing => ShardPhase::Subscribing,
+                (ShardPhase::Reading, None, None) if lag == Some(0) => ShardPhase::Idle,
+                (phase, ..) => phase.clone(),
             };
             ShardStatus {
                 stream: self.0.stream.clone(),

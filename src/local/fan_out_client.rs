@@ -21,6 +21,11 @@ impl LocalKinesis {
         description(&self.describe_stream_consumer(&reference(consumer)?)?)
     }
 
+    pub(super) fn list(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        let page = self.list_stream_consumers(&model::ListStreamConsumers::of(StreamReference::Arn(stream.clone())))?;
+        page.consumers.iter().map(description).collect()
+    }
+
     pub(super) fn deregister(&self, consumer: &ConsumerReference) -> Result<()> {
         Ok(self.deregister_stream_consumer(&reference(consumer)?)?)
     }

@@ -379,6 +379,10 @@ impl StreamClient for LocalKinesis {
         self.describe(consumer)
     }
 
+    async fn list_stream_consumers(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        self.list(stream)
+    }
+
     async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
         self.deregister(consumer)
     }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::{error::Result, types::ChildShard};
 
+mod automatic;
 mod batch;
 mod budget;
 pub mod fan_out;
@@ -28,14 +29,35 @@ mod trouble;
 mod unpack;
 mod unpacker;
 
+pub(crate) use automatic::{AutomaticShard, AutomaticSource, Choice};
 pub(crate) use batch::Batch;
 pub(crate) use budget::{ByteBudget, Reservation, ShardBudget};
+use fan_out::Registration;
 pub use fan_out::{Consumer, Retrieval};
 use stall::Stall;
 use unpacker::Unpacker;
 
 pub(crate) use unpack::{OpenPage, RECORD_OVERHEAD_BYTES, Unpacking};
 pub(crate) use unpacker::UnpackingOfShard;
+
+/// How the shards of one stream are read.
+#[derive(Debug, Clone)]
+pub(crate) enum Access {
+    Polling,
+    FanOut(Registration),
+    Automatic(Choice),
+}
+
+impl Access {
+    /// The stream consumer that reading needs, or would like to have.
+    pub(crate) fn registration(&self) -> Option<&Registration> {
+        match self {
+            Self::Polling => None,
+            Self::FanOut(registration) => Some(registration),
+            Self::Automatic(choice) => Some(choice.registration()),
+        }
+    }
+}
 
 /// Records of one shard, from the checkpoint on: each once, in order.
 #[async_trait]
@@ -88,6 +110,8 @@ pub(crate) struct Reading {
     pub(crate) expired_iterators: u64,
     /// Subscriptions that others took the place of long before their end.
     pub(crate) replaced_subscriptions: u64,
+    /// Why others take the shard away on and on, if they do.
+    pub(crate) contended: Option<&'static str>,
     /// How often reading panicked and was begun anew.
     pub(crate) interruptions: u64,
     /// Why the last call failed.
@@ -169,6 +193,7 @@ impl Gauge {
         self.update(|r| {
             r.throttled = true;
             r.throttled_calls += 1;
+            r.trouble = None;
         });
     }
 
@@ -182,6 +207,10 @@ impl Gauge {
 
     pub(crate) fn replaced(&self) {
         self.update(|r| r.replaced_subscriptions += 1);
+    }
+
+    pub(crate) fn contended(&self, why: Option<&'static str>) {
+        self.update(|r| r.contended = why);
     }
 
     pub(crate) fn interrupted(&self, why: String) {

@@ -1,20 +1,33 @@
 //! The source that the shard consumer reads from: a task that reads ahead into a queue, and is begun anew when it panics.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, future::Future};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{Delivery, RecordSource, polling::Cursor, restart::Restarts};
-use crate::{error::Result, task::Task, types::ShardId};
+use crate::{
+    error::{Error, Result},
+    task::Task,
+    types::ShardId,
+};
 
 /// A task that reads, and the queue that it reads into.
 pub(crate) type Reading = (Task<()>, mpsc::Receiver<Result<Delivery>>);
 
 /// One way to read one shard.
-pub(crate) trait ShardReading: Debug + Send {
+pub(crate) trait ShardReading: Debug + Send + Sync {
     /// Begins to read from the cursor on.
-    fn begin(&self, cursor: Cursor) -> Reading;
+    fn begin(&mut self, cursor: Cursor) -> Reading;
+
+    /// Waits until reading is better begun anew.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    fn outdated(&self) -> impl Future<Output = ()> + Send;
+
+    /// What is to be delivered of a report: none when it is outdated because of it.
+    fn reported(&mut self, error: Error) -> Option<Error>;
 
     /// When a task that panicked is begun anew.
     fn restarts(&self) -> Restarts;
@@ -29,17 +42,24 @@ pub(crate) struct TaskSource<R> {
     reading: R,
     /// After what was delivered.
     cursor: Cursor,
-    task: Task<()>,
+    /// None while what it has queued is delivered before another is begun.
+    task: Option<Task<()>>,
     queue: mpsc::Receiver<Result<Delivery>>,
     restarts: Restarts,
 }
 
 impl<R: ShardReading> TaskSource<R> {
     /// Begins to read.
-    pub(crate) fn start(reading: R, cursor: Cursor) -> Self {
+    pub(crate) fn start(mut reading: R, cursor: Cursor) -> Self {
         let (task, queue) = reading.begin(cursor);
         let restarts = reading.restarts();
-        Self { reading, cursor, task, queue, restarts }
+        Self { reading, cursor, task: Some(task), queue, restarts }
+    }
+
+    /// Goes on after the last batch delivered.
+    fn begin(&mut self) {
+        let (task, queue) = self.reading.begin(self.cursor);
+        (self.task, self.queue) = (Some(task), queue);
     }
 }
 
@@ -48,18 +68,40 @@ impl<R: ShardReading> RecordSource for TaskSource<R> {
     async fn next(&mut self) -> Result<Delivery> {
         loop {
             if self.restarts.wait().await {
-                // After the last batch delivered; what the task had queued before it panicked was received below.
-                (self.task, self.queue) = self.reading.begin(self.cursor);
+                // What the task had queued before it panicked was received below.
+                self.begin();
             }
-            if let Some(delivery) = self.queue.recv().await {
-                if let Ok(Delivery::Batch(batch)) = &delivery {
-                    self.cursor.delivered_up_to(batch.last());
-                    self.restarts.delivered();
+            let received = tokio::select! {
+                biased;
+                () = self.reading.outdated(), if self.task.is_some() => {
+                    // It ends, and closes the queue.
+                    self.task = None;
+                    continue;
                 }
-                return delivery;
-            }
-            if let Some(error) = self.restarts.gone(&mut self.task, self.reading.shard_id()).await {
-                return Err(error);
+                received = self.queue.recv() => received,
+            };
+            match received {
+                Some(Ok(delivery)) => {
+                    if let Delivery::Batch(batch) = &delivery {
+                        self.cursor.delivered_up_to(batch.last());
+                        self.restarts.delivered();
+                    }
+                    return Ok(delivery);
+                }
+                Some(Err(error)) => {
+                    if let Some(error) = self.reading.reported(error) {
+                        return Err(error);
+                    }
+                }
+                None => {
+                    let Some(task) = &mut self.task else {
+                        self.begin();
+                        continue;
+                    };
+                    if let Some(error) = self.restarts.gone(task, self.reading.shard_id()).await {
+                        return Err(error);
+                    }
+                }
             }
         }
     }

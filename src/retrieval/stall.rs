@@ -35,9 +35,10 @@ impl Stall {
         self.told > 0
     }
 
-    /// Notes that it works.
-    pub(super) fn over(&mut self) {
-        *self = Self::default();
+    /// Notes that it works. Says how long it did not, if that was told.
+    pub(super) fn over(&mut self) -> Option<Duration> {
+        let Self { since, told } = std::mem::take(self);
+        since.filter(|_| told > 0).map(|since| since.elapsed())
     }
 }
 
@@ -58,7 +59,9 @@ mod tests {
         }
         assert_eq!(told, [1, 2, 4, 8, 16, 32, 60, 120, 180]);
         assert!(stall.lasts());
-        stall.over();
+        assert_eq!(stall.over(), Some(Duration::from_secs(4 * 3600)));
+        assert_eq!(stall.over(), None, "it is over already");
         assert_eq!(stall.met(), None, "it is another trouble");
+        assert_eq!(stall.over(), None, "nobody was told of it");
     }
 }

@@ -475,6 +475,10 @@ impl StreamClient for Pages {
         unreachable!("only listed")
     }
 
+    async fn list_stream_consumers(&self, _: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        unreachable!("only listed")
+    }
+
     async fn deregister_stream_consumer(&self, _: &ConsumerReference) -> Result<()> {
         unreachable!("only listed")
     }

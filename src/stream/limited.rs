@@ -70,6 +70,10 @@ impl StreamClient for TimeLimited {
         self.call("DescribeStreamConsumer", self.0.describe_stream_consumer(consumer)).await
     }
 
+    async fn list_stream_consumers(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        self.call("ListStreamConsumers", self.0.list_stream_consumers(stream)).await
+    }
+
     async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
         self.call("DeregisterStreamConsumer", self.0.deregister_stream_consumer(consumer)).await
     }

@@ -207,6 +207,12 @@ pub trait StreamClient: Debug + Display + Send + Sync + 'static {
     /// `AccessDenied`, and the retryable kinds.
     async fn describe_stream_consumer(&self, consumer: &ConsumerReference) -> Result<ConsumerDescription>;
 
+    /// `ListStreamConsumers`: the first hundred, which are all that a stream may have.
+    ///
+    /// # Errors
+    /// `NotFound`, `LimitExceeded` above 5 calls per second and stream, `AccessDenied`, and the retryable kinds.
+    async fn list_stream_consumers(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>>;
+
     /// `DeregisterStreamConsumer`: ends its subscriptions.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ pub enum Operation {
     DeleteWorker,
     RegisterStreamConsumer,
     DescribeStreamConsumer,
+    ListStreamConsumers,
     DeregisterStreamConsumer,
     SubscribeToShard,
     /// An event of a subscription, on its way to the worker.
@@ -58,6 +59,7 @@ impl Operation {
             | Self::GetRecords
             | Self::RegisterStreamConsumer
             | Self::DescribeStreamConsumer
+            | Self::ListStreamConsumers
             | Self::DeregisterStreamConsumer
             | Self::SubscribeToShard
             | Self::SubscriptionEvent => Service::Stream,

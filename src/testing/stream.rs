@@ -119,6 +119,15 @@ impl StreamClient for FaultyStream {
         .await
     }
 
+    async fn list_stream_consumers(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        let stream = stream.clone();
+        self.call(Operation::ListStreamConsumers, move |client| {
+            let stream = stream.clone();
+            async move { client.list_stream_consumers(&stream).await }.boxed()
+        })
+        .await
+    }
+
     async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
         let consumer = consumer.clone();
         self.call(Operation::DeregisterStreamConsumer, move |client| {

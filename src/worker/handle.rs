@@ -152,7 +152,7 @@ impl WorkerHandle {
     /// returned for its last worker: one that still runs registers its consumer again. Consumers given by their ARN
     /// ([`Consumer::Arn`](crate::retrieval::Consumer::Arn)) stay: whoever registered them may use them elsewhere.
     ///
-    /// Returns the streams concerned.
+    /// Returns the streams concerned: those that a consumer was used for, also for a part of the time.
     ///
     /// # Errors
     /// Those of `DeregisterStreamConsumer`, after all were tried: the kind is that of the first, the message names each that
@@ -160,7 +160,8 @@ impl WorkerHandle {
     pub async fn deregister_stream_consumers(&self) -> Result<Vec<StreamReference>> {
         let registrations = self.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut done, mut failed) = (Vec::new(), Vec::new());
-        for (stream, registration) in registrations.into_iter().filter(|(_, registration)| registration.is_own()) {
+        for (stream, registration) in registrations.into_iter().filter(|(_, registration)| registration.is_own() && registration.was_used())
+        {
             match registration.deregister().await {
                 Ok(()) => done.push(stream),
                 Err(error) => failed.push(error.context(format!("cannot deregister stream consumer {registration} of {stream}"))),

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::streams::KnownStream;
 use crate::{
-    error::{Error, Result},
+    error::Result,
     random::Randomness,
     retrieval::{
-        Consumer, Retrieval,
+        Access, Choice, Consumer, Retrieval,
         fan_out::{Registration, RegistrationPace},
     },
     stream::StreamClient,
@@ -18,10 +18,11 @@ use crate::{
 /// by then, and is told at once; to make one can take longer, which its shards wait for.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The stream consumer to read this stream with; `None` when it is to be polled.
+/// How to read this stream.
 ///
 /// # Errors
-/// What keeps the stream consumer from being used and will not go away by itself: told at once and by name.
+/// What keeps a stream consumer from being used that is to be used in any case, and will not go away by itself: told at once and
+/// by name.
 pub(super) async fn resolve(
     client: &Arc<dyn StreamClient>,
     stream: &KnownStream,
@@ -29,47 +30,38 @@ pub(super) async fn resolve(
     retrieval: &Retrieval,
     random: &Randomness,
     pace: &RegistrationPace,
-) -> Result<Option<Registration>> {
+) -> Result<Access> {
     let by_name = |name| Registration::by_name(Arc::clone(client), stream.arn.clone(), name, random.clone(), pace.clone());
     let registration = match retrieval {
-        Retrieval::Polling => return Ok(None),
+        Retrieval::Polling => return Ok(Access::Polling),
         Retrieval::FanOut(Consumer::Arn(arn)) => Registration::by_arn(Arc::clone(client), arn.clone(), random.clone()),
         Retrieval::FanOut(Consumer::Name(name)) => by_name(name.clone()),
         Retrieval::FanOut(Consumer::OfApplication) => by_name(ConsumerName::new(application)?),
-        Retrieval::Automatic => match ConsumerName::new(application) {
-            Ok(name) => by_name(name),
-            Err(error) => return Ok(polled(stream, &error.into())),
-        },
-    };
-    let arn = match retrieval {
-        Retrieval::Automatic => registration.arn().await,
-        Retrieval::Polling | Retrieval::FanOut(_) => match tokio::time::timeout(START_PATIENCE, registration.arn()).await {
-            Ok(arn) => arn,
-            Err(_) => {
-                tracing::info!(stream = %stream.reference, consumer = %registration, "the stream consumer is not active yet; the shards wait for it");
-                return Ok(Some(registration));
-            }
-        },
-    };
-    match arn {
-        Ok(consumer) => {
-            tracing::info!(stream = %stream.reference, %consumer, "the stream is read by enhanced fan-out");
-            Ok(Some(registration))
+        Retrieval::Automatic => {
+            let name = match ConsumerName::new(application) {
+                Ok(name) => name,
+                Err(error) => {
+                    tracing::warn!(stream = %stream.reference, %error, "no enhanced fan-out: the stream is polled");
+                    return Ok(Access::Polling);
+                }
+            };
+            let choice = Choice::new(by_name(name), random.clone());
+            choice.begin().await;
+            return Ok(Access::Automatic(choice));
         }
-        Err(error) if *retrieval == Retrieval::Automatic => Ok(polled(stream, &error)),
+    };
+    match tokio::time::timeout(START_PATIENCE, registration.arn()).await {
+        Err(_) => {
+            tracing::info!(stream = %stream.reference, consumer = %registration, "the stream consumer is not active yet; the shards wait for it");
+        }
+        Ok(Ok(consumer)) => tracing::info!(stream = %stream.reference, %consumer, "the stream is read by enhanced fan-out"),
         // Shards subscribe as soon as it is there, and their status says what they wait for.
-        Err(error) if error.is_retryable() => {
+        Ok(Err(error)) if error.is_retryable() => {
             tracing::warn!(stream = %stream.reference, error = format!("{error:#}"), "the stream consumer cannot be used yet");
-            Ok(Some(registration))
         }
-        Err(error) => Err(error.context(format!("cannot read stream {} by enhanced fan-out", stream.reference))),
+        Ok(Err(error)) => return Err(error.context(format!("cannot read stream {} by enhanced fan-out", stream.reference))),
     }
-}
-
-/// Says once why a stream is polled that would better not be.
-fn polled(stream: &KnownStream, why: &Error) -> Option<Registration> {
-    tracing::warn!(stream = %stream.reference, error = format!("{why:#}"), "no enhanced fan-out: the stream is polled");
-    None
+    Ok(Access::FanOut(registration))
 }
 
 #[cfg(all(test, feature = "test-util"))]
@@ -199,10 +191,12 @@ mod tests {
             }
             kinesis.configure(|config| config.limits = enforced);
             let worker = worker(Arc::new(kinesis.clone()), log.factory()).retrieval(Retrieval::Automatic).build().expect("complete");
-            run(worker, &log, 10).await;
+            let handle = run(worker, &log, 10).await;
             assert_eq!(log.processed().len(), 10);
             let consumers = consumers(&kinesis, "clicks");
             assert_eq!((consumers.len(), consumers.contains(&"shop".to_owned())), (registered, others < 20));
+            let deregistered = handle.deregister_stream_consumers().await.expect("it is there, or never was");
+            assert_eq!(deregistered.len(), 20 - others);
         }
     }
 
@@ -227,6 +221,15 @@ mod tests {
                 assert_eq!(consumers(&kinesis, &format!("s{n}")), ["shop"], "s{n}");
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn automatic_polls_while_its_stream_consumer_is_being_made() {
+        let (kinesis, log) = (kinesis(), ProcessorLog::default());
+        kinesis.configure(|config| config.delays.consumer = Duration::from_secs(300));
+        let worker = worker(Arc::new(kinesis.clone()), log.factory()).retrieval(Retrieval::Automatic).build().expect("complete");
+        run(worker, &log, 10).await;
+        assert_eq!((log.processed().len(), consumers(&kinesis, "clicks").len()), (10, 1));
     }
 
     #[tokio::test(start_paused = true)]

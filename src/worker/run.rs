@@ -28,11 +28,7 @@ use crate::{
         LeaseKey, LeaseTable,
         coordinator::{HeldLease, LeaseCoordinator, Outfit},
     },
-    retrieval::{
-        ByteBudget, Retrieval, Unpacking,
-        fan_out::{Registration, RegistrationPace},
-        kpl::KplCounts,
-    },
+    retrieval::{Access, ByteBudget, Retrieval, Unpacking, fan_out::RegistrationPace, kpl::KplCounts},
     shards::{ShardSync, refuse_stream_of},
     stream::{StreamReference, TimeLimited},
     task::{Spawner, TaskFailed},
@@ -47,6 +43,9 @@ const REGISTERING: usize = 20;
 
 /// Tenures that a report tells of in full; a worker that runs for months has more.
 const KEPT_TENURES: usize = 1000;
+
+/// How each stream is read.
+type AccessByStream = BTreeMap<StreamReference, Access>;
 
 type Outcome = (LeaseKey, StreamReference, StatusCell, std::result::Result<ShardOutcome, TaskFailed>);
 
@@ -162,6 +161,7 @@ impl Worker {
             () = stop.cancelled() => return Ok(self.report(0, Ended::default(), Some("it was told to stop before it had begun"))),
             prepared = self.prepare(&coordination) => prepared?,
         };
+        let (prepared, access) = prepared;
 
         let (gained_sender, mut gained) = mpsc::channel(GAINED_QUEUE);
         let (scan_sender, scans) = mpsc::channel(1);
@@ -185,7 +185,15 @@ impl Worker {
         let housekeeper = Housekeeper::new(Arc::clone(&self.table), coordinator_handle.clone(), syncs, interval, obstacle);
         let mut coordinating = coordination.spawn("lease coordinator", coordinator.run());
         let mut keeping_house = coordination.spawn("shard housekeeping", housekeeper.run(scans));
-        let mut consumers = self.consumers(prepared, processing);
+        // Each until the worker stops.
+        let watches: Vec<_> = access
+            .values()
+            .filter_map(|access| match access {
+                Access::Automatic(choice) => Some(processing.spawn("stream consumer watch", choice.clone().watch())),
+                Access::Polling | Access::FanOut(_) => None,
+            })
+            .collect();
+        let mut consumers = self.consumers(prepared, &access, processing);
 
         let mut stopping = false;
         let mut fatal = None;
@@ -231,7 +239,7 @@ impl Worker {
         while let Some(outcome) = consumers.running.next().await {
             consumers.finish(outcome);
         }
-        drop(thread);
+        drop((thread, watches));
         let times_expelled = coordinator_handle.status().times_expelled;
         tracing::info!(%worker_id, "worker stopped");
         match fatal {
@@ -240,8 +248,8 @@ impl Worker {
         }
     }
 
-    /// What must be right before anything starts: the table and the streams.
-    async fn prepare(&self, coordination: &Spawner) -> Result<Vec<KnownStream>> {
+    /// What must be right before anything starts: the table, the streams, and how they are read.
+    async fn prepare(&self, coordination: &Spawner) -> Result<(Vec<KnownStream>, AccessByStream)> {
         let obstacle = self.handle.shared.obstacle.clone();
         let known = streams::resolve(&self.client, &self.streams, &self.random, &obstacle).await?;
         let table = Arc::clone(&self.table);
@@ -259,8 +267,8 @@ impl Worker {
         // On the coordination runtime, where the table's connections belong.
         flatten(coordination.spawn("lease table set-up", initialize).join().await)?;
         // A stream consumer is billed for: none is registered before it is known that the table can be used.
-        self.register(&known).await?;
-        Ok(known)
+        let access = self.register(&known).await?;
+        Ok((known, access))
     }
 
     fn shard_sync(&self, stream: &KnownStream) -> ShardSync {
@@ -275,46 +283,44 @@ impl Worker {
     }
 
     /// Finds or registers the stream consumers of streams that are read by enhanced fan-out.
-    async fn register(&self, streams: &[KnownStream]) -> Result<()> {
+    async fn register(&self, streams: &[KnownStream]) -> Result<AccessByStream> {
         let obstacle = &self.handle.shared.obstacle;
         let of_stream = |stream: &KnownStream| self.config.retrieval_of(&stream.reference.name());
         if let Some(first) = streams.iter().find(|stream| *of_stream(stream) != Retrieval::Polling) {
             obstacle.waits(format_args!("the stream consumers of stream {} and others are looked up, or registered", first.reference));
         }
         let pace = RegistrationPace::default();
-        let registering: Vec<_> = streams.iter().map(|stream| self.registration_of(stream.clone(), pace.clone())).collect();
-        let mut registering = stream::iter(registering).buffer_unordered(REGISTERING);
-        while let Some(registration) = registering.next().await {
-            if let (stream, Some(registration)) = registration? {
+        let resolving: Vec<_> = streams.iter().map(|stream| self.access_to(stream.clone(), pace.clone())).collect();
+        let mut resolving = stream::iter(resolving).buffer_unordered(REGISTERING);
+        let mut resolved = BTreeMap::new();
+        while let Some(access) = resolving.next().await {
+            let (stream, access) = access?;
+            if let Some(registration) = access.registration() {
                 let registrations = &self.handle.shared.registrations;
-                registrations.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, registration);
+                registrations.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.clone(), registration.clone());
             }
+            resolved.insert(stream, access);
         }
         obstacle.passed();
-        Ok(())
+        Ok(resolved)
     }
 
-    fn registration_of(
-        &self,
-        stream: KnownStream,
-        pace: RegistrationPace,
-    ) -> BoxFuture<'static, Result<(StreamReference, Option<Registration>)>> {
+    fn access_to(&self, stream: KnownStream, pace: RegistrationPace) -> BoxFuture<'static, Result<(StreamReference, Access)>> {
         let retrieval = self.config.retrieval_of(&stream.reference.name()).clone();
         let (client, application, random) = (Arc::clone(&self.client), self.application.clone(), self.random.clone());
         async move {
-            let registration = registrations::resolve(&client, &stream, &application, &retrieval, &random, &pace).await?;
-            Ok((stream.reference, registration))
+            let access = registrations::resolve(&client, &stream, &application, &retrieval, &random, &pace).await?;
+            Ok((stream.reference, access))
         }
         .boxed()
     }
 
-    fn consumers(&self, streams: Vec<KnownStream>, spawner: Spawner) -> Consumers {
+    fn consumers(&self, streams: Vec<KnownStream>, access: &AccessByStream, spawner: Spawner) -> Consumers {
         let budget = ByteBudget::new(self.config.max_buffered_bytes);
-        let registrations = self.handle.shared.registrations.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let contexts = streams
             .into_iter()
             .map(|stream| {
-                let registration = registrations.get(&stream.reference).cloned();
+                let access = access.get(&stream.reference).cloned().unwrap_or(Access::Polling);
                 let context = StreamContext {
                     worker: self.handle.worker_id().clone(),
                     stream: stream.reference,
@@ -322,7 +328,7 @@ impl Worker {
                     factory: Arc::clone(&self.factory),
                     config: self.config.consumer.clone(),
                     polling: self.config.polling.clone(),
-                    registration,
+                    access,
                     fan_out: self.config.fan_out.clone(),
                     unpacking: Unpacking { policy: self.config.deaggregation, quarantine: self.quarantine.clone() },
                     budget: budget.clone(),

@@ -127,6 +127,10 @@ impl StreamClient for WatchedStream {
         self.stream.describe_stream_consumer(consumer).await
     }
 
+    async fn list_stream_consumers(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        self.stream.list_stream_consumers(stream).await
+    }
+
     async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
         self.stream.deregister_stream_consumer(consumer).await
     }

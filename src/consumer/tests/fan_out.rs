@@ -29,7 +29,7 @@ fn process(steps: impl IntoIterator<Item = Step>) -> Setup {
     Setup { fan_out: Some(Config::default()), ..Setup::process(steps) }
 }
 
-fn shop(rig: &Rig) -> ConsumerReference {
+pub(super) fn shop(rig: &Rig) -> ConsumerReference {
     ConsumerReference::Name { stream: rig.stream.clone(), name: "shop".to_owned() }
 }
 

@@ -1,8 +1,11 @@
+mod automatic;
 mod deliveries;
 mod fan_out;
+mod lines;
 mod log;
 mod reading;
 mod rig;
+mod stalls;
 
 use rig::{Rig, Scripts, Setup, Step, Written, script, secs};
 use tokio::time::Instant;

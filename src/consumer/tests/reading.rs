@@ -107,12 +107,12 @@ async fn a_network_on_which_only_small_answers_come_through_is_read_by_small_ans
 async fn throttling_is_counted_and_shown_but_is_no_error() {
     let rig = Setup::default().start();
     rig.until_processed(10).await;
-    rig.fail_reads([ErrorKind::Throttled; 5]);
+    rig.fail_reads([ErrorKind::Throttled; 25]);
     tokio::time::sleep(secs(3)).await;
     assert_eq!(rig.phase(), ShardPhase::Throttled);
     tokio::time::sleep(secs(60)).await;
     let status = rig.status.snapshot();
-    assert_eq!((status.phase, status.throttled_calls, status.failure), (ShardPhase::Idle, 5, None));
+    assert_eq!((status.phase, status.throttled_calls, status.failure), (ShardPhase::Idle, 25, None));
 }
 
 #[tokio::test(start_paused = true)]

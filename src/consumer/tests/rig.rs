@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,7 +28,7 @@ use crate::{
     },
     random::Randomness,
     retrieval::{
-        ByteBudget, Unpacking,
+        Access, ByteBudget, Choice, Unpacking,
         fan_out::{self, Registration, RegistrationPace},
         polling,
     },
@@ -184,6 +184,8 @@ pub(super) struct Flaky {
     events: Arc<Mutex<VecDeque<Fault>>>,
     /// Subscriptions open at the moment.
     open: Arc<AtomicUsize>,
+    /// Subscriptions are not allowed.
+    no_subscriptions: AtomicBool,
 }
 
 /// What happens on the way of a subscription's event.
@@ -290,12 +292,19 @@ impl StreamClient for Flaky {
         StreamClient::describe_stream_consumer(&self.inner, consumer).await
     }
 
+    async fn list_stream_consumers(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        StreamClient::list_stream_consumers(&self.inner, stream).await
+    }
+
     async fn deregister_stream_consumer(&self, consumer: &ConsumerReference) -> Result<()> {
         StreamClient::deregister_stream_consumer(&self.inner, consumer).await
     }
 
     async fn subscribe_to_shard(&self, consumer: &ConsumerArn, shard: &ShardId, position: ShardPosition) -> Result<Box<dyn Subscription>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), position));
+        if self.no_subscriptions.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::AccessDenied, "not for you"));
+        }
         self.fail()?;
         let inner = StreamClient::subscribe_to_shard(&self.inner, consumer, shard, position).await?;
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -318,6 +327,8 @@ pub(super) struct Setup {
     pub(super) no_start: bool,
     /// Reads by subscription, as the stream consumer `shop`.
     pub(super) fan_out: Option<fan_out::Config>,
+    /// Only when it can, and polls when it cannot.
+    pub(super) automatic: bool,
 }
 
 impl Default for Setup {
@@ -335,6 +346,7 @@ impl Default for Setup {
             parents: false,
             no_start: false,
             fan_out: None,
+            automatic: false,
         }
     }
 }
@@ -353,6 +365,7 @@ pub(super) struct Rig {
     put: u32,
     peer: Arc<Mutex<Peer>>,
     _writer: Task<()>,
+    _watch: Option<Task<()>>,
 }
 
 impl Setup {
@@ -408,6 +421,7 @@ impl Setup {
             calls: Mutex::default(),
             events: Arc::default(),
             open: Arc::default(),
+            no_subscriptions: AtomicBool::default(),
         });
         let log = ProcessorLog::default();
         let shop = || {
@@ -420,6 +434,13 @@ impl Setup {
                 RegistrationPace::default(),
             )
         };
+        let choice = self.automatic.then(|| Choice::new(shop(), Randomness::seeded(13)));
+        let watch = choice.clone().map(|choice| spawner.spawn("watch", choice.watch()));
+        let access = match (choice, &self.fan_out) {
+            (Some(choice), _) => Access::Automatic(choice),
+            (None, Some(_)) => Access::FanOut(shop()),
+            (None, None) => Access::Polling,
+        };
         let context = StreamContext {
             worker: "host-1".parse().expect("valid"),
             stream: stream.clone(),
@@ -427,7 +448,7 @@ impl Setup {
             factory: Arc::new(log.factory_around(self.scripts)),
             config: self.config,
             polling: self.polling,
-            registration: self.fan_out.as_ref().map(|_| shop()),
+            access,
             fan_out: self.fan_out.unwrap_or_default(),
             unpacking: self.unpacking,
             budget: self.budget,
@@ -440,7 +461,7 @@ impl Setup {
         let held = HeldLease { lease: lease.clone(), handle: LeaseHandle { tenure: Arc::clone(&tenure), commands: sender } };
         let task = spawner.spawn("shard", run_shard(context, held, status.clone()));
         let deliveries = self.deliveries;
-        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, deliveries, put: 0, peer, _writer: writer }
+        Rig { kinesis, clock, stream, client, log, lease, tenure, status, task, deliveries, put: 0, peer, _watch: watch, _writer: writer }
     }
 }
 
@@ -495,6 +516,11 @@ impl Rig {
         (0..records).for_each(|_| self.put(0));
     }
 
+    /// Records put.
+    pub(super) const fn put_so_far(&self) -> u32 {
+        self.put
+    }
+
     /// The numbers of the records of all batches that were accepted.
     pub(super) fn processed(&self) -> Vec<u32> {
         let number = |data: &[u8]| {
@@ -542,6 +568,10 @@ impl Rig {
         self.client.failures.lock().unwrap_or_else(PoisonError::into_inner).extend(kinds);
     }
 
+    pub(super) fn reads_work_again(&self) {
+        self.client.failures.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// What becomes of the next events of subscriptions.
     pub(super) fn fault_events(&self, faults: impl IntoIterator<Item = Fault>) {
         self.client.events.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
@@ -550,6 +580,10 @@ impl Rig {
     /// Iterators and subscriptions asked for, also those refused, with when.
     pub(super) fn opened(&self) -> Vec<(Instant, ShardPosition)> {
         self.client.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn allow_subscriptions(&self, allow: bool) {
+        self.client.no_subscriptions.store(!allow, Ordering::Relaxed);
     }
 
     /// Subscriptions open at the moment.

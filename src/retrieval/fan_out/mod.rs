@@ -22,6 +22,7 @@ use crate::{
     types::{ConsumerArn, ConsumerName},
 };
 
+mod contention;
 mod plan;
 mod pump;
 mod reader;
@@ -119,8 +120,13 @@ pub enum Retrieval {
     Polling,
     /// By enhanced fan-out, with a throughput of one's own and less delay, which the service bills for.
     FanOut(Consumer),
-    /// By enhanced fan-out if the application's stream consumer is there or can be registered, else by polling; decided
-    /// when a worker starts.
+    /// By enhanced fan-out while the application's stream consumer is there or can be registered, else by polling.
+    ///
+    /// Nothing waits for it: while the consumer is made, its places are taken (a stream has 20), or a permission is missing,
+    /// the shards are polled. Each worker looks again every ten minutes, less up to a half, and its shards go over to
+    /// subscriptions after the last record delivered, without a stop; and back, should the consumer be gone for longer than
+    /// it takes to register it anew. Where it may not subscribe (`AccessDenied`) that is tried again after some hours.
+    /// Workers of one application may read in different ways for a while.
     Automatic,
 }
 

@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     Registration, Subscriber,
+    contention::Contention,
     plan::{Action, Event, Plan},
     pump::{FIRST_BYTES, Link, Patience, Pumped},
 };
@@ -23,6 +24,10 @@ use crate::{
 
 /// Time between looks at what a stream consumer is waited for: longer than it usually takes until it is active.
 const WAITING_SHOWN_EVERY: Duration = Duration::from_secs(20);
+
+/// What a shard's status says while others subscribe to it, too.
+const CONTENDED: &str = "another reader subscribes to the shard as the same stream consumer, each takes it from the other: give each \
+    application, and each stage of one, a stream consumer of its own";
 
 /// Nobody listens any more.
 struct Unheard;
@@ -52,12 +57,9 @@ pub(super) struct Reader {
     /// What failed last.
     error: Option<Error>,
     stall: Stall,
-    /// When the subscription was opened that is read.
-    opened_at: Instant,
     /// Since when there is no room in the queue.
     full_since: Option<Instant>,
-    /// Subscriptions in a row that others took the place of long before their end.
-    replaced: u32,
+    contention: Contention,
     children: Vec<ChildShard>,
 }
 
@@ -78,9 +80,8 @@ impl Reader {
             called: None,
             error: None,
             stall: Stall::default(),
-            opened_at: Instant::now(),
             full_since: None,
-            replaced: 0,
+            contention: Contention::new(),
             children: Vec::new(),
         }
     }
@@ -165,8 +166,8 @@ impl Reader {
             Ok(subscription) => {
                 let Subscriber { config, budget, gauge, spawner, .. } = &self.subscriber;
                 let patience = Patience { silence: config.silence_timeout, full: config.park_after };
+                self.contention.opened();
                 // Takes the place of the one before, and drops it.
-                self.opened_at = Instant::now();
                 self.link = Some(Link::start(subscription, budget.clone(), gauge.clone(), patience, spawner));
                 Event::Opened
             }
@@ -176,6 +177,10 @@ impl Reader {
             }
             Err(error) => {
                 let kind = error.kind();
+                // A successor that is refused leaves the one before alone.
+                if self.link.is_none() {
+                    self.note_taken(kind);
+                }
                 self.failed(error);
                 Event::Refused(kind)
             }
@@ -183,15 +188,20 @@ impl Reader {
     }
 
     fn failed(&mut self, error: Error) {
-        match error.kind() {
-            ErrorKind::Throttled => self.subscriber.gauge.throttled(),
-            // Another worker has subscribed a moment ago, or subscribes now: that is how a hand-over goes.
-            ErrorKind::ResourceInUse if !self.stall.lasts() => {}
-            _ => self.subscriber.gauge.failed(format!("{error:#}")),
-        }
-        match self.stall.met() {
-            Some(lasts) => tracing::warn!(%error, ?lasts, "the shard is not read, trying on"),
+        let (told, fix) = (self.stall.met(), fix(error.kind()));
+        match told {
+            Some(lasts) => tracing::warn!(error = format!("{error:#}"), fix, ?lasts, "the shard is not read, trying on"),
             None => tracing::debug!(%error, "no subscription to the shard, trying again"),
+        }
+        let gauge = &self.subscriber.gauge;
+        if error.kind() == ErrorKind::Throttled {
+            gauge.throttled();
+        }
+        match error.kind() {
+            _ if self.stall.lasts() => gauge.failed(format!("{error:#} ({fix})")),
+            // Another worker has subscribed a moment ago, or subscribes now: that is how a hand-over goes.
+            ErrorKind::Throttled | ErrorKind::ResourceInUse => {}
+            _ => gauge.failed(format!("{error:#}")),
         }
         self.error = Some(error);
     }
@@ -243,7 +253,7 @@ impl Reader {
             Pumped::Over => Event::Over,
             Pumped::Broke(error) => {
                 let kind = error.kind();
-                self.note_replaced(kind);
+                self.note_taken(kind);
                 self.failed(error);
                 Event::Broke(kind)
             }
@@ -260,19 +270,30 @@ impl Reader {
         }
     }
 
-    /// Notes whether another reader took the place of a subscription that had long to live. Once is a hand-over gone wrong,
-    /// on and on are two applications, or two stages of one, with the same stream consumer.
-    fn note_replaced(&mut self, kind: ErrorKind) {
-        let young = self.opened_at.elapsed() < self.subscriber.config.renew_after / 2;
-        if kind != ErrorKind::ResourceInUse || self.successor.is_some() || !young {
-            self.replaced = 0;
+    /// Notes whether another reader took the place of a subscription, or keeps it.
+    fn note_taken(&mut self, kind: ErrorKind) {
+        if kind != ErrorKind::ResourceInUse || self.successor.is_some() {
             return;
         }
-        self.subscriber.gauge.replaced();
-        self.replaced += 1;
-        if self.replaced.is_power_of_two() && self.replaced > 2 {
-            let (consumer, times) = (&self.subscriber.registration, self.replaced);
-            tracing::warn!(%consumer, times, "others subscribe to the shard as this stream consumer: does another application use it?");
+        let Some(taken) = self.contention.in_use() else { return };
+        let Subscriber { gauge, registration: consumer, .. } = &self.subscriber;
+        gauge.replaced();
+        if let Some(lasts) = taken.told {
+            tracing::warn!(%consumer, fix = CONTENDED, ?lasts, "the shard is read now and then: others subscribe to it as this stream consumer");
+        }
+        if self.contention.lasts() {
+            gauge.contended(Some(CONTENDED));
+        }
+    }
+
+    /// Notes that the shard is read.
+    fn note_read(&mut self) {
+        if let Some(lasted) = self.stall.over() {
+            tracing::info!(?lasted, "the shard is read again");
+        }
+        if let Some(lasted) = self.contention.delivered() {
+            tracing::info!(?lasted, "others no longer subscribe to the shard as this stream consumer");
+            self.subscriber.gauge.contended(None);
         }
     }
 
@@ -280,7 +301,7 @@ impl Reader {
     fn take_over(&mut self, event: SubscriptionEvent, reservation: Reservation) {
         self.subscriber.gauge.answered(event.millis_behind_latest);
         self.error = None;
-        self.stall.over();
+        self.note_read();
         self.pending = Some(match event.continuation {
             Some(_) => Event::Delivered,
             None => Event::End { children: !event.child_shards.is_empty() },
@@ -311,18 +332,34 @@ impl Reader {
 
     fn explain(&mut self) -> Error {
         let error = self.error.take().unwrap_or_else(|| Error::new(ErrorKind::Internal, "the reason is not known"));
-        let fix = match error.kind() {
-            ErrorKind::NotFound => "check the stream's name, account and region, that it was not deleted, and the stream consumer",
-            ErrorKind::AccessDenied => {
-                "allow kinesis:SubscribeToShard and kinesis:DescribeStreamConsumer on the stream consumer, kinesis:RegisterStreamConsumer on \
-                 the stream, and check the credentials"
-            }
-            ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
-            _ => "it is tried again",
-        };
+        let fix = fix(error.kind());
         let Subscriber { client, stream, shard_id, registration, .. } = &self.subscriber;
         let message = format!("cannot read shard {shard_id} of stream {stream} at {client} as stream consumer {registration} ({fix})");
         Error::new(error.kind(), message).with_source(error)
+    }
+}
+
+/// What somebody can do about an error that does not pass.
+const fn fix(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "check the stream's name, account and region, that it was not deleted, and the stream consumer",
+        ErrorKind::AccessDenied => {
+            "allow kinesis:SubscribeToShard and kinesis:DescribeStreamConsumer on the stream consumer, kinesis:RegisterStreamConsumer on \
+             the stream, and check the credentials"
+        }
+        ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
+        ErrorKind::ResourceInUse => CONTENDED,
+        ErrorKind::Throttled => "have the request quota of the stream's KMS key raised, and see what else uses it",
+        ErrorKind::LimitExceeded => "deregister stream consumers that are not used, or poll the stream",
+        ErrorKind::Unavailable | ErrorKind::Timeout => "check the region, the endpoint and the network",
+        ErrorKind::ExpiredIterator
+        | ErrorKind::ExpiredToken
+        | ErrorKind::InvalidData
+        | ErrorKind::Mismatch
+        | ErrorKind::LeaseLost
+        | ErrorKind::Shutdown
+        | ErrorKind::Processor
+        | ErrorKind::Internal => "it is tried again",
     }
 }
 

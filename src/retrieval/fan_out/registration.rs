@@ -13,7 +13,10 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -21,7 +24,7 @@ use crate::{
     random::Randomness,
     retrieval::Stall,
     retry::RetryConfig,
-    stream::{ConsumerReference, ConsumerStatus, StreamClient, StreamReference},
+    stream::{ConsumerReference, ConsumerStatus, StreamClient},
     task::panic_message,
     types::{ConsumerArn, ConsumerName, ShardId, StreamArn},
 };
@@ -30,12 +33,18 @@ use crate::{
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits after calls that failed: the calls of all workers together may be five a second.
 const RETRY: RetryConfig = RetryConfig { max_attempts: None, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(10) };
-/// Refusals in a row, half a minute and more, after which it is asked whether the stream has as many consumers as it may.
-/// Until then, and if it has not, a limit is one of the account: its rate, or the consumers that it may make at a time.
+/// Refusals in a row, half a minute and more, after which a limit is taken for that of the stream's consumers if it cannot be
+/// seen how many it has. Where it has fewer than it may, the limit is one of the account, its rate or the consumers that it may
+/// make at a time, and is waited out.
 const REFUSALS: u32 = 6;
 /// How long a failure is the answer to everybody who asks: a thousand shards are not to spend the stream's twenty calls a
 /// second on one that lasts.
 const FAILURE_LASTS: Duration = Duration::from_secs(5);
+/// The same when all places are known to be taken: a hundred workers are not to spend the stream's five calls a second on it.
+const FULL_LASTS: Duration = Duration::from_secs(60);
+
+/// Stream consumers that a stream may have.
+const MOST: usize = limits::CONSUMERS_PER_STREAM as usize;
 
 /// Time between calls of RegisterStreamConsumer of one worker. An account has five a second, for all its applications, and
 /// makes five stream consumers at a time, so that more calls would only be refused.
@@ -81,14 +90,18 @@ struct Inner {
     state: Mutex<State>,
     /// When each shard may be subscribed to next, for those that may not be by now.
     turns: Mutex<BTreeMap<ShardId, Instant>>,
+    /// Fires when the search under way has to wait, and when what was known is no longer.
+    news: Notify,
 }
 
 #[derive(Default)]
 struct State {
     /// As it was found, and when.
     known: Option<(ConsumerArn, Instant)>,
-    /// What came of the last search, if it failed, and when.
+    /// What came of the last search, if it failed, and until when that is the answer.
     failed: Option<(Arc<Error>, Instant)>,
+    /// Whether it was there once, and was not deregistered since by request.
+    used: bool,
     /// Why the search under way has not ended.
     waits_for: Option<String>,
     /// Under way, for all who wait.
@@ -113,7 +126,8 @@ impl Registration {
     }
 
     fn of(client: Arc<dyn StreamClient>, consumer: ConsumerReference, random: Randomness, pace: RegistrationPace) -> Self {
-        Self(Arc::new(Inner { client, consumer, random, pace, state: Mutex::default(), turns: Mutex::default() }))
+        let (state, turns) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { client, consumer, random, pace, state, turns, news: Notify::new() }))
     }
 
     /// The consumer's ARN; waits until it is active.
@@ -130,8 +144,8 @@ impl Registration {
             if let Some((arn, _)) = &state.known {
                 return Ok(arn.clone());
             }
-            if let Some((error, at)) = &state.failed
-                && at.elapsed() < FAILURE_LASTS
+            if let Some((error, until)) = &state.failed
+                && Instant::now() < *until
             {
                 return Err(again(error));
             }
@@ -169,6 +183,55 @@ impl Registration {
             None => tracing::debug!(consumer = %self, why, "the stream consumer cannot be used yet, trying again"),
         }
         self.state().waits_for = Some(format!("stream consumer {self} cannot be used yet: {why}"));
+        self.0.news.notify_waiters();
+    }
+
+    /// Waits until the search under way has to wait.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn waiting(&self) {
+        self.until(|state| state.waits_for.is_some()).await;
+    }
+
+    /// Waits until the consumer that was found is gone.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn gone(&self) {
+        self.until(|state| state.known.is_none()).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&State) -> bool + Send) {
+        let news = self.0.news.notified();
+        tokio::pin!(news);
+        loop {
+            // What happens from here on is not missed.
+            news.as_mut().enable();
+            if holds(&self.state()) {
+                return;
+            }
+            news.as_mut().await;
+            news.set(self.0.news.notified());
+        }
+    }
+
+    /// Whether it is worth trying to use the consumer: it is there, or the stream has place for it, or that cannot be seen.
+    /// One call, whatever the answer.
+    pub(crate) async fn may_have_place(&self) -> bool {
+        let ConsumerReference::Name { stream, name } = &self.0.consumer else { return true };
+        match self.0.client.list_stream_consumers(stream).await {
+            Ok(consumers) => consumers.len() < MOST || consumers.iter().any(|consumer| consumer.name == *name),
+            Err(error) => {
+                tracing::debug!(consumer = %self, %error, "cannot see whether the stream has place for a stream consumer");
+                true
+            }
+        }
+    }
+
+    /// Whether the consumer was used and is to be deregistered by whoever retires the application.
+    pub(crate) fn was_used(&self) -> bool {
+        self.state().used
     }
 
     /// Notes that a call with this ARN, sent at `sent`, was answered with `NotFound`: what was known before is looked up
@@ -177,6 +240,7 @@ impl Registration {
         let mut state = self.state();
         if state.known.as_ref().is_some_and(|(known, at)| known == arn && *at <= sent) {
             state.known = None;
+            self.0.news.notify_waiters();
         }
     }
 
@@ -190,11 +254,16 @@ impl Registration {
     /// # Errors
     /// Those of `DeregisterStreamConsumer`, but for `NotFound`.
     pub(crate) async fn deregister(&self) -> Result<()> {
-        *self.state() = State::default();
-        match self.0.client.deregister_stream_consumer(&self.0.consumer).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
+        {
+            let mut state = self.state();
+            *state = State { used: state.used, ..State::default() };
         }
+        self.0.news.notify_waiters();
+        match self.0.client.deregister_stream_consumer(&self.0.consumer).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => self.state().used = false,
+        }
+        Ok(())
     }
 
     /// Looks for the consumer, and notes what came of it.
@@ -209,10 +278,13 @@ impl Registration {
         state.search = None;
         state.waits_for = None;
         match &found {
-            Ok(arn) => (state.known, state.failed) = (Some((arn.clone(), Instant::now())), None),
+            Ok(arn) => (state.known, state.failed, state.used) = (Some((arn.clone(), Instant::now())), None, true),
             // A panic is tried again at once.
             Err(error) if error.kind() == ErrorKind::Unavailable => {}
-            Err(error) => state.failed = Some((Arc::clone(error), Instant::now())),
+            Err(error) => {
+                let lasts = if error.kind() == ErrorKind::LimitExceeded { self.0.random.jittered(FULL_LASTS) } else { FAILURE_LASTS };
+                state.failed = Some((Arc::clone(error), Instant::now() + lasts));
+            }
         }
         found
     }
@@ -264,9 +336,18 @@ impl Registration {
                     self.waits(&mut stall, error.to_string());
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
-                Err(error) if error.kind() == ErrorKind::LimitExceeded && refusals >= REFUSALS && self.is_full(stream).await => {
-                    let most = limits::CONSUMERS_PER_STREAM;
-                    return Err(error.context(format!("cannot register stream consumer {consumer}; a stream may have {most}")));
+                // The service has one error for its rate, for five that are being made, and for twenty that are there.
+                Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+                    let there = client.list_stream_consumers(stream).await.map(|consumers| consumers.len());
+                    let full = there.as_ref().map_or(refusals >= REFUSALS, |there| *there >= MOST);
+                    if full {
+                        let there = there.map_or_else(|_| "an unknown number".to_owned(), |there| there.to_string());
+                        let fix = "deregister one that is not used, or have the limit raised";
+                        let why = format!("the stream has {there} of the {MOST} that it may have; {fix}");
+                        return Err(error.context(format!("cannot register stream consumer {consumer}: {why}")));
+                    }
+                    self.waits(&mut stall, error.to_string());
+                    backoff.wait().await;
                 }
                 Err(error) if error.is_retryable() => {
                     self.waits(&mut stall, error.to_string());
@@ -275,12 +356,6 @@ impl Registration {
                 Err(error) => return Err(error.context(format!("cannot register stream consumer {consumer}"))),
             }
         }
-    }
-
-    /// Whether the stream has all the consumers it may. What cannot be learnt now is asked again later.
-    async fn is_full(&self, stream: &StreamArn) -> bool {
-        let described = self.0.client.describe_stream(&StreamReference::Arn(stream.clone())).await;
-        described.is_ok_and(|stream| stream.consumer_count >= limits::CONSUMERS_PER_STREAM)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

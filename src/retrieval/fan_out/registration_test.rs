@@ -3,7 +3,7 @@ use futures::future::join_all;
 use super::*;
 use crate::{
     clock::TokioClock,
-    local::{Config, CreateStream, Delays, Limits, ListStreamConsumers, LocalKinesis, model},
+    local::{self, Config, CreateStream, Delays, Limits, ListStreamConsumers, LocalKinesis},
     stream::StreamReference,
     task::Spawner,
     testing::{Arrival, Call, Fate, FaultyStream, Operation},
@@ -37,6 +37,22 @@ impl Setup {
 
     fn worker(&self) -> Registration {
         self.by_name(Arc::new(self.kinesis.clone()))
+    }
+
+    /// Other applications register their consumers.
+    async fn take_places(&self, places: usize) {
+        for _ in 0..places {
+            let name = format!("other-{}", self.names().len());
+            self.kinesis.register_stream_consumer(&self.stream, &name, std::collections::BTreeMap::new()).expect("a place");
+            // Five may be in the making.
+            tokio::time::sleep(secs(7)).await;
+        }
+    }
+
+    /// One of them is retired.
+    fn free_place(&self, n: usize) {
+        let consumer = local::ConsumerReference::Name { stream: self.stream.clone(), name: format!("other-{n}") };
+        self.kinesis.deregister_stream_consumer(&consumer).expect("it was there");
     }
 
     fn names(&self) -> Vec<String> {
@@ -151,24 +167,61 @@ async fn a_client_that_panics_is_asked_again_by_the_next_who_needs_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_has_all_the_consumers_it_may_is_told_so() {
+async fn a_stream_that_has_all_the_consumers_it_may_is_told_so_at_once() {
     let setup = Setup::new();
-    let enforced = setup.kinesis.config().limits;
-    setup.kinesis.configure(|config| config.limits = Limits::off());
-    for n in 0..20 {
-        setup.kinesis.register_stream_consumer(&setup.stream, &format!("other-{n}"), BTreeMap::new()).expect("a place is free");
-    }
-    tokio::time::sleep(secs(10)).await;
-    setup.kinesis.configure(|config| config.limits = enforced);
-    let registration = setup.worker();
+    setup.take_places(20).await;
+    let (client, calls) = setup.counted(|_| Arrival::Delivered);
+    let registration = setup.by_name(client);
+    let asked = Instant::now();
     let error = registration.arn().await.expect_err("there is no place");
-    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
-    assert!(error.message().contains("shop of stream clicks"), "{error}");
-    // It is looked for anew when asked again some time later.
-    tokio::time::sleep(FAILURE_LASTS).await;
-    let other = model::ConsumerReference::Name { stream: setup.stream.clone(), name: "other-7".to_owned() };
-    setup.kinesis.deregister_stream_consumer(&other).expect("it is there");
+    assert_eq!((error.kind(), asked.elapsed(), count(&calls, Operation::RegisterStreamConsumer)), (ErrorKind::LimitExceeded, secs(0), 1));
+    for part in ["shop of stream clicks", "has 20 of the 20", "deregister"] {
+        assert!(error.message().contains(part), "{part} is missing: {error}");
+    }
+    assert!(!registration.may_have_place().await && !registration.was_used());
+    // A thousand shards that ask for ten minutes cost little.
+    for _ in 0..600 {
+        registration.arn().await.expect_err("there is no place");
+        tokio::time::sleep(secs(1)).await;
+    }
+    assert!((10..=20).contains(&count(&calls, Operation::RegisterStreamConsumer)));
+    setup.free_place(3);
+    tokio::time::sleep(secs(70)).await;
+    assert!(registration.may_have_place().await);
     registration.arn().await.expect("a place is free");
+    assert!(registration.may_have_place().await && registration.was_used(), "its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_may_be_that_of_the_places_is_waited_out_for_half_a_minute() {
+    let setup = Setup::new();
+    setup.kinesis.configure(|config| config.limits.consumers_per_stream = Some(0));
+    let (client, calls) = setup.counted(|call| match call.operation {
+        Operation::ListStreamConsumers => Arrival::Refused(ErrorKind::AccessDenied),
+        _ => Arrival::Delivered,
+    });
+    let registration = setup.by_name(client);
+    let error = registration.arn().await.expect_err("the account has less");
+    assert_eq!((error.kind(), count(&calls, Operation::RegisterStreamConsumer)), (ErrorKind::LimitExceeded, 6));
+    assert!(error.message().contains("an unknown number"), "{error}");
+    assert!(registration.may_have_place().await, "nobody knows");
+    // It is looked for anew when asked again some time later.
+    tokio::time::sleep(FULL_LASTS).await;
+    setup.kinesis.configure(|config| config.limits.consumers_per_stream = Some(1));
+    registration.arn().await.expect("a place is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_not_that_of_the_places_is_waited_out() {
+    let setup = Setup::new();
+    setup.kinesis.configure(|config| config.limits.consumers_in_creation = Some(0));
+    let registration = setup.worker();
+    let (outcome, ()) = futures::join!(registration.arn(), async {
+        tokio::time::sleep(secs(3600)).await;
+        assert!(registration.waits_for().is_some());
+        setup.kinesis.configure(|config| config.limits.consumers_in_creation = Some(5));
+    });
+    outcome.expect("the account may make consumers again");
 }
 
 #[tokio::test(start_paused = true)]

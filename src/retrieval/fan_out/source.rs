@@ -1,11 +1,12 @@
 //! A shard read by subscription, as a source.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use tokio::sync::mpsc;
 
 use super::{Config, Registration, reader::Reader};
 use crate::{
+    error::Error,
     random::Randomness,
     retrieval::{
         Gauge, ShardBudget, UnpackingOfShard,
@@ -37,11 +38,20 @@ pub(crate) struct Subscriber {
 }
 
 impl ShardReading for Subscriber {
-    fn begin(&self, cursor: Cursor) -> Reading {
+    fn begin(&mut self, cursor: Cursor) -> Reading {
+        self.gauge.contended(None);
         let (queue, events) = mpsc::channel(self.config.max_buffered_events.max(1));
         let reader = Reader::new(self.clone(), cursor);
         let task = self.spawner.spawn("fan-out reader", tracing::Instrument::in_current_span(reader.run(queue)));
         (task, events)
+    }
+
+    fn outdated(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    fn reported(&mut self, error: Error) -> Option<Error> {
+        Some(error)
     }
 
     fn restarts(&self) -> Restarts {

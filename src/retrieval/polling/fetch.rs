@@ -170,7 +170,9 @@ impl Fetcher {
     fn answered(&mut self, call: Call, page: RecordsPage, limit: u32, mut reservation: Reservation) -> Turn {
         self.failures = None;
         self.trouble.over();
-        self.stall.over();
+        if let Some(lasted) = self.stall.over() {
+            tracing::info!(?lasted, "the shard is read again");
+        }
         self.reader.gauge.answered(page.millis_behind_latest);
         let count = u32::try_from(page.records.len()).unwrap_or(u32::MAX);
         let bytes = page.records.iter().map(|r| r.size_bytes() as u64).sum();
@@ -201,7 +203,8 @@ impl Fetcher {
 
     fn note_stall(&mut self, error: &Error) {
         if let Some(lasts) = self.stall.met() {
-            tracing::warn!(%error, ?lasts, "the shard is not read, trying on");
+            let fix = fix(error.kind());
+            tracing::warn!(error = format!("{error:#}"), fix, ?lasts, "the shard is not read, trying on");
         }
     }
 
@@ -212,6 +215,10 @@ impl Fetcher {
                 let random = self.random();
                 self.pacer.throttled(call, random);
                 self.reader.gauge.throttled();
+                // Now and then it is how applications share a shard.
+                if self.stall.lasts() {
+                    self.reader.gauge.failed(format!("{error:#} ({})", fix(error.kind())));
+                }
                 Turn::Again
             }
             ErrorKind::ExpiredIterator => {
@@ -266,24 +273,7 @@ impl Fetcher {
     }
 
     fn explain(&self, kind: ErrorKind, error: Error) -> Error {
-        let fix = match kind {
-            ErrorKind::NotFound => "check the stream's name, account and region, and that it was not deleted",
-            ErrorKind::AccessDenied => "allow kinesis:GetShardIterator and kinesis:GetRecords on the stream, and check the credentials",
-            ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
-            ErrorKind::Throttled
-            | ErrorKind::Unavailable
-            | ErrorKind::Timeout
-            | ErrorKind::ExpiredIterator
-            | ErrorKind::ExpiredToken
-            | ErrorKind::ResourceInUse
-            | ErrorKind::LimitExceeded
-            | ErrorKind::InvalidData
-            | ErrorKind::Mismatch
-            | ErrorKind::LeaseLost
-            | ErrorKind::Shutdown
-            | ErrorKind::Processor
-            | ErrorKind::Internal => "it is tried again",
-        };
+        let fix = fix(kind);
         let ShardReader { client, stream, shard_id, .. } = &self.reader;
         Error::new(kind, format!("cannot read shard {shard_id} of stream {stream} at {client} ({fix})")).with_source(error)
     }
@@ -297,5 +287,28 @@ impl Fetcher {
     /// From 0 to 1.
     fn random(&self) -> f64 {
         self.reader.random.in_range(0..1000) as f64 / 1000.0
+    }
+}
+
+/// What somebody can do about an error that does not pass.
+const fn fix(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "check the stream's name, account and region, and that it was not deleted",
+        ErrorKind::AccessDenied => "allow kinesis:GetShardIterator and kinesis:GetRecords on the stream, and check the credentials",
+        ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
+        ErrorKind::Throttled | ErrorKind::LimitExceeded => {
+            "others use up what the shard gives: set polling.calls_per_second and bytes_per_second lower in those that poll it, read by \
+             enhanced fan-out, or add shards; a KMS key has a request quota of its own"
+        }
+        ErrorKind::Unavailable | ErrorKind::Timeout => "check the region, the endpoint and the network",
+        ErrorKind::ExpiredIterator
+        | ErrorKind::ExpiredToken
+        | ErrorKind::ResourceInUse
+        | ErrorKind::InvalidData
+        | ErrorKind::Mismatch
+        | ErrorKind::LeaseLost
+        | ErrorKind::Shutdown
+        | ErrorKind::Processor
+        | ErrorKind::Internal => "it is tried again",
     }
 }

@@ -14,6 +14,7 @@ use crate::{
 mod fetch;
 mod iterator;
 mod pacing;
+mod sharing;
 mod source;
 
 pub(crate) use iterator::{Cursor, earlier};

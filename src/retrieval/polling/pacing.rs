@@ -5,9 +5,8 @@
 //! - *At the tip, with records*: every `interval`.
 //! - *At the tip, without*: the first time every `interval` too, since a shard that was just taken over, or has a record
 //!   each `interval`, is not quiet; then twice as long each time, up to `idle_interval`.
-//! - *Throttled*, because another application polls the same shard: less at once, and back to about the rate that was too
-//!   much in half a minute, quickly at first and slowly there, then ever faster, should the other be gone. This is the
-//!   curve of CUBIC (RFC 9438), which stays near the limit and seldom meets it.
+//! - *Throttled*, because another application polls the same shard: at the share of the full rate that `sharing` finds, and
+//!   with small pages, so that no reader keeps the others out for long.
 //! - *An answer that did not come through*, as on a network that is slow or breaks: half as many records at once, and a quarter
 //!   more after each answer.
 //!
@@ -18,20 +17,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Config;
+use super::{
+    Config,
+    sharing::{PAGE, Sent, Sharing},
+};
 use crate::{limits, retrieval::RECORD_OVERHEAD_BYTES};
 
-/// Smallest share of the full rate that throttling leads to.
-const LEAST_SHARE: f64 = 1.0 / 16.0;
-/// What throttling leaves of the rate: when it was not to be expected, and when the rate was close to its limit.
-const LEFT_BY_SURPRISE: f64 = 0.5;
-const LEFT_NEAR_LIMIT: f64 = 0.7;
-/// How long a limit that was met is remembered.
-const LIMIT_REMEMBERED: Duration = Duration::from_secs(120);
-/// Time until the rate is back where it was too much.
-const REGAINED_AFTER: Duration = Duration::from_secs(30);
-/// What it has gained beyond that, as a share of the full rate, after the same time once more.
-const BEYOND: f64 = 0.05;
 /// Size of a record, for the first call, as far as it is a guess about many.
 const FIRST_RECORD_BYTES: u64 = 32 * 1024;
 /// What any record of the first call may have: the largest that a stream takes unless it is set otherwise.
@@ -60,18 +51,6 @@ pub(super) struct Page {
     pub(super) millis_behind_latest: u64,
 }
 
-/// A call that was throttled.
-#[derive(Debug, Clone, Copy)]
-struct Throttle {
-    at: Instant,
-    /// The share of the full rate that was too much.
-    limit: f64,
-    /// What was left of it.
-    share: f64,
-    /// Whether a call was answered since.
-    answered: bool,
-}
-
 /// The pace of one shard.
 #[derive(Debug)]
 pub(super) struct Pacer {
@@ -81,10 +60,7 @@ pub(super) struct Pacer {
     call_spacing: Duration,
     bytes_per_second: f64,
     not_before: Instant,
-    /// Share of the full rate, 1 unless throttled lately.
-    share: f64,
-    /// The last throttling, until the rate is the full one again.
-    throttle: Option<Throttle>,
+    sharing: Sharing,
     /// Empty answers at the tip in a row.
     quiet: u32,
     shortest_call: Option<Duration>,
@@ -98,15 +74,15 @@ pub(super) struct Pacer {
 
 impl Pacer {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let call_spacing = Duration::from_secs(1) / config.calls_per_second.max(1);
         Self {
             interval: config.interval,
             idle_interval: config.idle_interval.max(config.interval),
             max_records: config.max_records.clamp(1, limits::GET_RECORDS_MAX_RECORDS),
-            call_spacing: Duration::from_secs(1) / config.calls_per_second.max(1),
+            call_spacing,
             bytes_per_second: config.bytes_per_second.max(1) as f64,
             not_before: now,
-            share: 1.0,
-            throttle: None,
+            sharing: Sharing::new(call_spacing, now),
             quiet: 0,
             shortest_call: None,
             record_bytes: None,
@@ -152,13 +128,12 @@ impl Pacer {
 
     /// After an answer. `random` is from 0 to 1.
     pub(super) fn answered(&mut self, call: Call, page: Page, random: f64) {
-        self.regain(call.answered);
         let took = call.answered - call.sent;
         let shortest = self.shortest_call.map_or(took, |s| s.min(took));
         self.shortest_call = Some(shortest);
-        let counted = call.answered - shortest;
-        let rest = Duration::from_secs_f64(page.bytes as f64 / (self.bytes_per_second * self.share));
-        let allowed = counted + rest.max(self.call_spacing.div_f64(self.share));
+        let rest = Duration::from_secs_f64(page.bytes as f64 / self.bytes_per_second);
+        let counted = Sent { sent: call.sent, at: call.answered - shortest, random };
+        let allowed = self.sharing.answered(counted, rest.max(self.call_spacing), rest);
 
         let behind = page.millis_behind_latest > 0 || page.records >= page.limit;
         self.quiet = if behind || page.records > 0 { 0 } else { self.quiet.saturating_add(1) };
@@ -178,38 +153,14 @@ impl Pacer {
         }
         // By a quarter: where only so many come through, not every other call is to fail.
         self.most_records = self.most_records.saturating_add(self.most_records / 4).saturating_add(1);
-        let most = (self.bytes_per_second as u64).min(limits::READ_BYTES_PER_SECOND);
+        let second = self.bytes_per_second.min(limits::READ_BYTES_PER_SECOND as f64);
+        let most = (if self.sharing.is_shared() { second * PAGE } else { second }) as u64;
         self.wanted = Some(if behind { most } else { (2 * page.bytes).max(LEAST_BYTES).min(most) });
     }
 
     /// After a throttled call. `random` is from 0 to 1.
     pub(super) fn throttled(&mut self, call: Call, random: f64) {
-        let before = self.throttle;
-        let met = before.is_some_and(|t| t.answered && call.answered - t.at < LIMIT_REMEMBERED);
-        let left = if met { LEFT_NEAR_LIMIT } else { LEFT_BY_SURPRISE };
-        let share = (self.share * left).max(LEAST_SHARE);
-        // Met earlier than the last time, the limit has come down, as for a new reader: leave it room.
-        let sank = before.is_some_and(|t| self.share < t.limit);
-        let limit = if sank { (self.share + share) / 2.0 } else { self.share };
-        self.throttle = Some(Throttle { at: call.answered, limit, share, answered: false });
-        self.share = share;
-        self.not_before = call.answered + self.call_spacing.div_f64(self.share).mul_f64(1.0 + random);
-    }
-
-    /// Gives back of the rate what time allows.
-    fn regain(&mut self, now: Instant) {
-        let Some(throttle) = &mut self.throttle else { return };
-        throttle.answered = true;
-        let after = (now - throttle.at).as_secs_f64() / REGAINED_AFTER.as_secs_f64() - 1.0;
-        let gained = after.powi(3) * if after < 0.0 { throttle.limit - throttle.share } else { BEYOND };
-        self.share = (throttle.limit + gained).max(self.share);
-        if self.share >= 1.0 {
-            self.share = 1.0;
-            // A limit that is far away is forgotten.
-            if now - throttle.at >= LIMIT_REMEMBERED {
-                self.throttle = None;
-            }
-        }
+        self.not_before = self.sharing.throttled(Sent { sent: call.sent, at: call.answered, random });
     }
 
     /// After a call for `limit` records whose answer did not come through: asks for half as many, down to one. Whatever stands

@@ -11,7 +11,6 @@ fn ms(n: u64) -> Duration {
 #[derive(Clone, Copy)]
 enum After {
     Page { records: u32, bytes: u64, limit: u32, behind: u64 },
-    Throttle,
     Failure(u64),
 }
 
@@ -33,7 +32,6 @@ fn last_wait(pacer: &mut Pacer, outcomes: &[After]) -> Duration {
             After::Page { records, bytes, limit, behind } => {
                 pacer.answered(call, Page { records, bytes, limit, millis_behind_latest: behind }, 0.0);
             }
-            After::Throttle => pacer.throttled(call, 0.0),
             After::Failure(delay) => pacer.failed(call, ms(delay)),
         }
         wait = pacer.not_before() - sent;
@@ -55,72 +53,11 @@ async fn the_pace_follows_what_the_shard_holds() {
         ("behind at full rate: bytes bind", &[behind(1000, 2 * MIB)], ms(1000)),
         ("the largest answer uses up five seconds", &[behind(1000, 10 * MIB)], ms(5000)),
         ("a full answer at the tip is behind", &[After::Page { records: 1000, bytes: 100_000, limit: 1000, behind: 0 }], ms(200)),
-        ("throttled once: half the rate", &[After::Throttle], ms(410)),
-        ("throttled twice: a quarter", &[After::Throttle, After::Throttle], ms(810)),
-        ("throttled for long: a sixteenth, no less", &[After::Throttle; 50], ms(3210)),
         ("a failure waits as told", &[After::Failure(700)], ms(710)),
         ("but not shorter than calls may follow", &[After::Failure(0)], ms(210)),
     ] {
         let mut pacer = Pacer::new(&Config::default(), Instant::now());
         assert_eq!(last_wait(&mut pacer, outcomes), expected, "{name}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_rate_comes_back_after_throttling() {
-    let mut pacer = Pacer::new(&Config::default(), Instant::now());
-    last_wait(&mut pacer, &[After::Throttle; 10]);
-    let throttled = pacer.not_before();
-    let mut waits = Vec::new();
-    while pacer.share < 1.0 {
-        waits.push(last_wait(&mut pacer, &[behind(1, 1)]));
-    }
-    assert!(waits.is_sorted_by(|a, b| a >= b), "never faster, then slower: {waits:?}");
-    let took = pacer.not_before() - throttled;
-    assert!((ms(60_000)..ms(150_000)).contains(&took), "{took:?}");
-    assert_eq!(last_wait(&mut pacer, &[behind(1, 1)]), ms(200));
-}
-
-/// Three applications poll one shard that is behind, for six minutes by virtual time. Returns throttled and answered calls of
-/// each after the first half-minute.
-fn three_applications(seed: u64) -> ([u32; 3], [u32; 3]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    let start = runtime.block_on(async { Instant::now() });
-    let random = crate::random::Randomness::seeded(seed);
-    let dice = || random.in_range(0..1000) as f64 / 1000.0;
-    let mut pacers: Vec<_> = (0..3).map(|_| Pacer::new(&Config::default(), start + ms(200).mul_f64(dice()))).collect();
-    let (mut throttled, mut answered) = ([0; 3], [0; 3]);
-    // The shard's five calls a second come back one by one.
-    let (mut calls, mut counted) = (5.0f64, start);
-    loop {
-        let next = (0..3).min_by_key(|i| pacers[*i].not_before()).expect("three");
-        let sent = pacers[next].not_before();
-        if sent > start + ms(360_000) {
-            return (throttled, answered);
-        }
-        calls = (calls + (sent - counted).as_secs_f64() * 5.0).min(5.0);
-        counted = sent;
-        let call = Call { sent, answered: sent + ms(5).mul_f64(1.0 + dice()) };
-        let tally = if calls >= 1.0 {
-            calls -= 1.0;
-            pacers[next].answered(call, Page { records: 10, bytes: 1000, limit: 1000, millis_behind_latest: 5000 }, dice());
-            &mut answered
-        } else {
-            pacers[next].throttled(call, dice());
-            &mut throttled
-        };
-        tally[next] += u32::from(sent > start + ms(30_000));
-    }
-}
-
-#[test]
-fn three_applications_share_a_shard_and_are_seldom_throttled() {
-    for seed in 0..20 {
-        let (throttled, answered) = three_applications(seed);
-        let (throttles, answers): (u32, u32) = (throttled.iter().sum(), answered.iter().sum());
-        assert!(f64::from(throttles) < 0.025 * f64::from(throttles + answers), "seed {seed}: {throttles} of {answers}");
-        assert!(f64::from(answers) > 0.95 * 330.0 * 5.0, "seed {seed}: the shard is used up: {answers}");
-        assert!(answered.iter().all(|n| *n > answers / 15), "seed {seed}: nobody starves: {answered:?}");
     }
 }
 
@@ -220,7 +157,10 @@ proptest! {
                     pacer.answered(call, Page { records: 10, bytes, limit: 20, millis_behind_latest: behind }, turn.random);
                 }
             }
-            counted.push((at, bytes));
+            // What is throttled is not counted.
+            if kind != 0 {
+                counted.push((at, bytes));
+            }
         }
         for (i, (from, _)) in counted.iter().enumerate() {
             let window: Vec<_> = counted[i..].iter().take_while(|(at, _)| *at < *from + Duration::from_secs(1)).collect();

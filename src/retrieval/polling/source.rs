@@ -1,11 +1,12 @@
 //! A shard read by polling, as a source.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use tokio::sync::mpsc;
 
 use super::{Config, Cursor, fetch::Fetcher};
 use crate::{
+    error::Error,
     random::Randomness,
     retrieval::{
         Gauge, ShardBudget, UnpackingOfShard,
@@ -35,11 +36,19 @@ pub(crate) struct ShardReader {
 }
 
 impl ShardReading for ShardReader {
-    fn begin(&self, cursor: Cursor) -> Reading {
+    fn begin(&mut self, cursor: Cursor) -> Reading {
         let (queue, fetched) = mpsc::channel(self.config.max_buffered_batches.max(1));
         let fetcher = Fetcher::new(self.clone(), cursor);
         let task = self.spawner.spawn("fetch", tracing::Instrument::in_current_span(fetcher.run(queue)));
         (task, fetched)
+    }
+
+    fn outdated(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    fn reported(&mut self, error: Error) -> Option<Error> {
+        Some(error)
     }
 
     fn restarts(&self) -> Restarts {

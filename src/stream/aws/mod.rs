@@ -109,6 +109,9 @@ impl Default for Config {
     }
 }
 
+/// Most stream consumers in an answer: more than a stream may have.
+const LISTED_CONSUMERS: i32 = 100;
+
 /// A [`StreamClient`] on Amazon Kinesis, or on anything that speaks its protocol at an overridden endpoint.
 ///
 /// Region, credentials, endpoint (`AWS_ENDPOINT_URL_KINESIS` included) and HTTP client are those of the
@@ -307,6 +310,17 @@ impl StreamClient for AwsStreamClient {
         let found = answer.consumer_description.ok_or_else(|| call.unreadable("the description is missing"))?;
         consumer(&found.consumer_name, &found.consumer_arn, &found.consumer_status, found.consumer_creation_timestamp)
             .map_err(|e| e.context(call))
+    }
+
+    async fn list_stream_consumers(&self, stream: &StreamArn) -> Result<Vec<ConsumerDescription>> {
+        let reference = StreamReference::Arn(stream.clone());
+        let call = self.call("ListStreamConsumers", &reference);
+        let request = self.session.client().list_stream_consumers().stream_arn(stream.as_str()).max_results(LISTED_CONSUMERS);
+        let answer = self.attempt(self.config.call_timeout, call, request.send()).await?;
+        let found = answer.consumers.unwrap_or_default();
+        let described =
+            found.iter().map(|c| consumer(&c.consumer_name, &c.consumer_arn, &c.consumer_status, c.consumer_creation_timestamp));
+        described.collect::<Result<_>>().map_err(|e| e.context(call))
     }
 
     async fn deregister_stream_consumer(&self, reference: &ConsumerReference) -> Result<()> {

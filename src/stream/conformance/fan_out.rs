@@ -95,6 +95,8 @@ pub(super) async fn a_consumer_is_registered_described_and_deregistered(suite: &
     let found = patiently(|| suite.client.describe_stream_consumer(&reference)).await.expect("by its name");
     assert_eq!((&found.arn, found.created), (&made.arn, made.created));
     let (stream_arn, shop) = (arn_of(&stream).await, shop());
+    let listed = patiently(|| suite.client.list_stream_consumers(&stream_arn)).await.expect("list the consumers");
+    assert_eq!(listed, [found]);
     let again = patiently(|| suite.client.register_stream_consumer(&stream_arn, &shop)).await;
     assert_kind(again, ErrorKind::ResourceInUse);
     patiently(|| suite.client.deregister_stream_consumer(&reference)).await.expect("deregister it");

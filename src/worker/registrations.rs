@@ -112,15 +112,17 @@ mod tests {
 
     /// Runs until so many records are processed, then stops.
     async fn run(worker: Worker, log: &ProcessorLog, records: usize) -> WorkerHandle {
-        run_for(worker, log, records, Duration::from_secs(60)).await
+        run_on(worker, log, records, Duration::from_secs(60), Duration::ZERO).await
     }
 
-    async fn run_for(worker: Worker, log: &ProcessorLog, records: usize, most: Duration) -> WorkerHandle {
+    /// Until so many records are processed, and for so long beyond that.
+    async fn run_on(worker: Worker, log: &ProcessorLog, records: usize, most: Duration, beyond: Duration) -> WorkerHandle {
         let handle = worker.handle();
         let mut running = Spawner::current().spawn("worker", worker.run());
         let count = |what: &What| if let What::ProcessRecords { records, .. } = what { records.len() } else { 0 };
         let done = log.wait_until(|calls| calls.iter().map(|call| count(&call.what)).sum::<usize>() >= records);
         tokio::time::timeout(most, done).await.expect("that is enough");
+        tokio::time::sleep(beyond).await;
         handle.shutdown();
         running.join().await.expect("no panic").expect("a clean end");
         handle
@@ -202,7 +204,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hundred_new_streams_are_all_read_by_fan_out() {
-        for retrieval in [Retrieval::FanOut(Consumer::OfApplication), Retrieval::Automatic] {
+        // Automatic polls until there is a consumer, and five are made at a time.
+        for (retrieval, beyond) in [(Retrieval::FanOut(Consumer::OfApplication), 0), (Retrieval::Automatic, 900)] {
             let (kinesis, log) = (kinesis(), ProcessorLog::default());
             let enforced = kinesis.config().limits;
             kinesis.configure(|config| (config.limits, config.delays.consumer) = (Limits::off(), Duration::from_secs(20)));
@@ -214,7 +217,7 @@ mod tests {
                 builder = builder.stream(name);
             }
             kinesis.configure(|config| config.limits = enforced);
-            run_for(builder.build().expect("complete"), &log, 109, Duration::from_secs(1800)).await;
+            run_on(builder.build().expect("complete"), &log, 109, Duration::from_secs(1800), Duration::from_secs(beyond)).await;
             assert_eq!(log.processed().len(), 109);
             for n in 1..100 {
                 tokio::time::sleep(Duration::from_secs(1)).await;

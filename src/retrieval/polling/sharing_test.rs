@@ -179,7 +179,7 @@ fn equal_applications_share_a_shard_evenly_and_are_seldom_throttled() {
         in_all_ways((name, applications, applications.len(), long), |name, limiter, figures| {
             let (least, throttled) = match (limiter, applications.len()) {
                 (Limiter::Windows { .. }, 5) => (0.90, 1.0),
-                (Limiter::Windows { .. }, _) => (0.90, 2.3),
+                (Limiter::Windows { .. }, _) => (0.88, 2.3),
                 (Limiter::Buckets { .. }, 5) => (0.75, 7.0),
                 (Limiter::Buckets { .. }, _) => (0.85, 3.6),
             };

@@ -382,10 +382,11 @@ impl Driver {
     }
 
     async fn fetch(&mut self) -> Event {
+        // Also between the parts of a batch: each call of user code has its own time.
+        self.flow.status.enter(ShardPhase::Reading);
         if self.batch.is_some() {
             return Event::BatchReady;
         }
-        self.flow.status.enter(ShardPhase::Reading);
         if let Err(event) = self.opened().await {
             return event;
         }

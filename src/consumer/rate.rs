@@ -14,6 +14,8 @@ use tokio::time::Instant;
 const KEPT: Duration = Duration::from_millis(400);
 /// What is waited for at the most before records are given out, in parts of a second.
 const PORTIONS_PER_SECOND: u32 = 10;
+/// What is owed at the most.
+const LONGEST_DEBT: Duration = Duration::from_secs(10);
 /// The credit that a record takes.
 const RECORD: i128 = 1_000_000_000;
 
@@ -49,7 +51,7 @@ impl RateLimit {
     }
 
     /// How many of the records wanted may be delivered now, at least one; `None` when they have to wait. What cannot be
-    /// divided is delivered as a whole, and owed for afterwards.
+    /// divided is delivered as a whole, and owed for afterwards, for [`LONGEST_DEBT`] at the most.
     pub(super) fn take(&mut self, now: Instant, wanted: usize, divisible: bool) -> Option<usize> {
         self.earn(now);
         if self.credit < self.portion(wanted) {
@@ -57,7 +59,9 @@ impl RateLimit {
         }
         let there = usize::try_from(self.credit / RECORD).unwrap_or(usize::MAX);
         let taken = if divisible { wanted.min(there) } else { wanted };
-        self.credit -= records(taken);
+        // A batch of ten thousand that is tried again at ten a second is not to keep all shards waiting for a quarter of an hour.
+        let deepest = -(self.rate() * LONGEST_DEBT.as_nanos().cast_signed());
+        self.credit = (self.credit - records(taken)).max(deepest);
         Some(taken)
     }
 
@@ -130,6 +134,13 @@ mod tests {
         assert_eq!(limit.ready_at(1), start + millis(10_010));
         assert_eq!(limit.take(start + millis(10_009), 1, true), None);
         assert_eq!(limit.take(start + millis(10_010), 1, true), Some(1));
+    }
+
+    #[test]
+    fn a_large_batch_that_is_tried_again_is_not_owed_for_longer_than_ten_seconds() {
+        let (mut limit, start) = limit(10);
+        assert_eq!(limit.take(start + millis(100), 10_000, false), Some(10_000));
+        assert_eq!(limit.ready_at(1), start + millis(10_200));
     }
 
     #[test]

@@ -17,10 +17,12 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -111,7 +113,10 @@ impl Choice {
                 Ok(found) => found,
                 Err(_) => {
                     // It was gone, and takes its time to be there again.
-                    self.turn(Way::Polling, None);
+                    if self.turn(Way::Polling, None) {
+                        let why = registration.waits_for();
+                        tracing::info!(consumer = %registration, why, "the stream is polled until its stream consumer can be used");
+                    }
                     arn.await
                 }
             };
@@ -129,7 +134,8 @@ impl Choice {
             }
             loop {
                 tokio::time::sleep(random.jittered(LOOK_AGAIN)).await;
-                if registration.may_have_place().await {
+                // A panic in the client is no reason to look no more. The search that follows is guarded, too.
+                if AssertUnwindSafe(registration.may_have_place()).catch_unwind().await.unwrap_or(true) {
                     break;
                 }
             }

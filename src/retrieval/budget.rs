@@ -9,12 +9,15 @@
 //!
 //! ```text
 //! up to the budget             as much as is free, if that is worth a call
-//! up to 15 % beyond it         turns, first come, first served: a page of a useful size, or an event
-//! up to 5 % beyond that        little for each polled shard that wants little, or when no turn comes round any more
+//! up to 10 % beyond it         turns, first come, first served: a page of a useful size, or an event
+//! up to 15 % beyond it         little for each polled shard that wants little, and for all when no turn comes round any more
+//! up to 20 % beyond it         one record or event for those whom little does not help then
 //! ```
-//! A page is made to fit what is granted, but has one record at least: a shard whose records are larger than the little
-//! waits for its turn, and so does one that does not know how large they are. An event cannot be chosen: it is on its way
-//! before its size is known. A shard sets aside what it expects of either, and corrects that when it is there.
+//! A page is made to fit what is granted, but has one record at least, however large, and nobody knows how large the first one
+//! is. An event cannot be chosen: it is on its way before its size is known. A shard sets aside what it expects of
+//! either, and corrects that when it is there. So shards that hold on to what they have, being blocked or paused, do not keep the
+//! others from reading as long as all that is held stays within a fifth beyond the
+//! budget, or one record in a budget of which that is more than a twentieth.
 
 use std::{
     collections::VecDeque,
@@ -127,7 +130,7 @@ impl ByteBudget {
     fn grant(&self, state: &State, held: u64, wanted: Wanted, passes: bool) -> Option<u64> {
         let capacity = self.0.capacity;
         let room = capacity.saturating_sub(state.used).saturating_sub(held);
-        let turns_end = capacity + capacity * 3 / 20;
+        let turns_end = self.turns_end();
         let turn = match wanted {
             Wanted::Page { bytes, least } => {
                 // What comes back is kept together for who waits for a turn, or it would go as it comes, bit by bit.
@@ -159,9 +162,23 @@ impl ByteBudget {
         }
     }
 
+    /// What a shard that holds nothing gets when no turn comes round any more.
+    fn beyond(&self, state: &State, wanted: Wanted) -> Option<u64> {
+        let capacity = self.0.capacity;
+        let (Wanted::Page { least: one, .. } | Wanted::Event(one)) = wanted;
+        let one = one.min(capacity);
+        // In a small budget, a record may be larger than what is kept for it.
+        let goes = state.used + one <= capacity.saturating_add(capacity / 5) || state.used <= capacity.saturating_add(capacity / 20 * 3);
+        self.little(wanted).or_else(|| goes.then_some(one))
+    }
+
     /// Shards that read within it, at least one.
     fn shards(&self) -> u64 {
         self.0.shards.load(Ordering::Relaxed).max(1)
+    }
+
+    fn turns_end(&self) -> u64 {
+        self.0.capacity.saturating_add(self.0.capacity / 10)
     }
 
     fn worthwhile(&self) -> u64 {
@@ -236,8 +253,19 @@ impl ShardBudget {
     /// # Cancel safety
     /// Safe; the place in the queue is given up.
     pub(crate) async fn reserve(&self, wanted: u64, least: u64) -> Reservation {
+        self.wait_for(Wanted::Page { bytes: wanted.max(least), least }).await
+    }
+
+    /// Waits until this shard may ask for an event that is expected to have so many bytes.
+    ///
+    /// # Cancel safety
+    /// Safe; the place in the queue is given up.
+    pub(crate) async fn reserve_event(&self, expected: u64) -> Reservation {
+        self.wait_for(Wanted::Event(expected)).await
+    }
+
+    async fn wait_for(&self, wanted: Wanted) -> Reservation {
         let Self(part) = self;
-        let wanted = Wanted::Page { bytes: wanted.max(least), least };
         let mut answer = match self.ask(wanted) {
             Ok(reservation) => return reservation,
             Err(answer) => answer,
@@ -261,23 +289,12 @@ impl ShardBudget {
                 if now < due {
                     return Err(due);
                 }
-                part.budget.little(wanted).map(|bytes| part.take(state, bytes)).ok_or(now + LOOK_AGAIN)
+                part.budget.beyond(state, wanted).map(|bytes| part.take(state, bytes)).ok_or(now + LOOK_AGAIN)
             });
             match look {
                 Ok(reservation) => return reservation,
                 Err(again) => look_at = again,
             }
-        }
-    }
-
-    /// Waits until this shard may ask for an event that is expected to have so many bytes.
-    ///
-    /// # Cancel safety
-    /// Safe; the place in the queue is given up.
-    pub(crate) async fn reserve_event(&self, expected: u64) -> Reservation {
-        match self.ask(Wanted::Event(expected)) {
-            Ok(reservation) => reservation,
-            Err(answer) => answer.await.expect("a waiter leaves the queue only with a reservation"),
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) const FIRST_BYTES: u64 = 1024 * 1024;
 const LEAST_BYTES: u64 = 64 * 1024;
 /// How long room is kept for the first event. A shard with a backlog sends at once, one without may have nothing to send
 /// for five seconds.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
+const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// What a pump sends; only after an event there is more.
 #[derive(Debug)]

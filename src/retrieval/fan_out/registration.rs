@@ -55,6 +55,11 @@ const REGISTER_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct RegistrationPace(Arc<Mutex<Option<Instant>>>);
 
 impl RegistrationPace {
+    /// Whether nobody is to be waited for.
+    fn is_free(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|next| next <= Instant::now())
+    }
+
     /// Waits for a turn.
     ///
     /// # Cancel safety
@@ -326,6 +331,10 @@ impl Registration {
                 let fix = "register it, or name a consumer instead of its ARN to have it registered";
                 return Err(Error::new(ErrorKind::NotFound, format!("stream consumer {consumer} does not exist: {fix}")));
             };
+            if !self.0.pace.is_free() {
+                self.state().waits_for = Some(format!("stream consumer {self} is registered after others of this worker"));
+                self.0.news.notify_waiters();
+            }
             self.0.pace.turn().await;
             let outcome = client.register_stream_consumer(stream, name).await;
             refusals = if outcome.as_ref().is_err_and(|e| e.kind() == ErrorKind::LimitExceeded) { refusals + 1 } else { 0 };

@@ -37,6 +37,8 @@ pub(crate) struct ShardReader {
 
 impl ShardReading for ShardReader {
     fn begin(&mut self, cursor: Cursor) -> Reading {
+        // A shard that was subscribed to until now has nobody to contend with.
+        self.gauge.contended(None);
         let (queue, fetched) = mpsc::channel(self.config.max_buffered_batches.max(1));
         let fetcher = Fetcher::new(self.clone(), cursor);
         let task = self.spawner.spawn("fetch", tracing::Instrument::in_current_span(fetcher.run(queue)));

@@ -20,14 +20,18 @@ pub(crate) trait ShardReading: Debug + Send + Sync {
     /// Begins to read from the cursor on.
     fn begin(&mut self, cursor: Cursor) -> Reading;
 
-    /// Waits until reading is better begun anew.
+    /// Waits until reading is better begun anew, which it never is unless there is another way to read.
     ///
     /// # Cancel safety
     /// Safe.
-    fn outdated(&self) -> impl Future<Output = ()> + Send;
+    fn outdated(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 
     /// What is to be delivered of a report: none when it is outdated because of it.
-    fn reported(&mut self, error: Error) -> Option<Error>;
+    fn reported(&mut self, error: Error) -> Option<Error> {
+        Some(error)
+    }
 
     /// When a task that panicked is begun anew.
     fn restarts(&self) -> Restarts;

@@ -6,6 +6,27 @@ use crate::error::ErrorKind;
 /// permissions take a while to spread.
 pub(super) const CONFIRMATIONS: u32 = 5;
 
+/// What somebody can do about an error, in whichever way a shard is read.
+pub(super) const fn fix(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
+        ErrorKind::Unavailable | ErrorKind::Timeout => "check the region, the endpoint and the network",
+        ErrorKind::NotFound
+        | ErrorKind::AccessDenied
+        | ErrorKind::Throttled
+        | ErrorKind::LimitExceeded
+        | ErrorKind::ResourceInUse
+        | ErrorKind::ExpiredIterator
+        | ErrorKind::ExpiredToken
+        | ErrorKind::InvalidData
+        | ErrorKind::Mismatch
+        | ErrorKind::LeaseLost
+        | ErrorKind::Shutdown
+        | ErrorKind::Processor
+        | ErrorKind::Internal => "it is tried again",
+    }
+}
+
 /// The trouble met in a row, and how often.
 #[derive(Debug, Default)]
 pub(super) struct Trouble(Option<(ErrorKind, u32)>);

@@ -111,7 +111,8 @@ impl WorkerHandle {
     ///
     /// It is one limit for the worker, not for each shard, since what it protects is what all shards of a process write to, and
     /// the number of shards of a worker changes; an application has as many times the limit as it has workers. Shards that have
-    /// records share it evenly. User records count, as they are delivered, each attempt anew.
+    /// records share it evenly. User records count, as they are delivered, each attempt anew; a batch that is
+    /// tried again is not divided, and what it has above the limit is owed for, for ten seconds at most.
     ///
     /// It holds within 5 % in any ten seconds, as long as there are records to deliver. For that batches are divided:
     /// `process_records` gets what a tenth of a second allows, and up to what 0.4 seconds allow where more time has passed since

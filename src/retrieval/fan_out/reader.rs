@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::until,
     error::{Error, ErrorKind, Result},
-    retrieval::{Delivery, Gauge, OpenPage, Reservation, Stall, Unpacker, polling::Cursor},
+    retrieval::{Delivery, Gauge, OpenPage, Reservation, Stall, Unpacker, polling::Cursor, trouble},
     stream::{ShardPosition, Subscription, SubscriptionEvent},
     types::{ChildShard, ConsumerArn, Record, SequenceNumber},
 };
@@ -347,19 +347,10 @@ const fn fix(kind: ErrorKind) -> &'static str {
             "allow kinesis:SubscribeToShard and kinesis:DescribeStreamConsumer on the stream consumer, kinesis:RegisterStreamConsumer on \
              the stream, and check the credentials"
         }
-        ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
         ErrorKind::ResourceInUse => CONTENDED,
         ErrorKind::Throttled => "have the request quota of the stream's KMS key raised, and see what else uses it",
         ErrorKind::LimitExceeded => "deregister stream consumers that are not used, or poll the stream",
-        ErrorKind::Unavailable | ErrorKind::Timeout => "check the region, the endpoint and the network",
-        ErrorKind::ExpiredIterator
-        | ErrorKind::ExpiredToken
-        | ErrorKind::InvalidData
-        | ErrorKind::Mismatch
-        | ErrorKind::LeaseLost
-        | ErrorKind::Shutdown
-        | ErrorKind::Processor
-        | ErrorKind::Internal => "it is tried again",
+        other => trouble::fix(other),
     }
 }
 

@@ -1,12 +1,11 @@
 //! A shard read by subscription, as a source.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::{Config, Registration, reader::Reader};
 use crate::{
-    error::Error,
     random::Randomness,
     retrieval::{
         Gauge, ShardBudget, UnpackingOfShard,
@@ -44,14 +43,6 @@ impl ShardReading for Subscriber {
         let reader = Reader::new(self.clone(), cursor);
         let task = self.spawner.spawn("fan-out reader", tracing::Instrument::in_current_span(reader.run(queue)));
         (task, events)
-    }
-
-    fn outdated(&self) -> impl Future<Output = ()> + Send {
-        std::future::pending()
-    }
-
-    fn reported(&mut self, error: Error) -> Option<Error> {
-        Some(error)
     }
 
     fn restarts(&self) -> Restarts {

@@ -16,7 +16,7 @@ use crate::{
     limits,
     retrieval::{
         Delivery, OpenPage, RECORD_OVERHEAD_BYTES, Reservation, Stall, Unpacker,
-        trouble::{CONFIRMATIONS, Trouble},
+        trouble::{self, CONFIRMATIONS, Trouble},
     },
     retry::{Backoff, RetryConfig},
     stream::{RecordsPage, ShardIterator},
@@ -295,20 +295,10 @@ const fn fix(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::NotFound => "check the stream's name, account and region, and that it was not deleted",
         ErrorKind::AccessDenied => "allow kinesis:GetShardIterator and kinesis:GetRecords on the stream, and check the credentials",
-        ErrorKind::InvalidInput => "check that the stream was not re-created since the lease table was written",
         ErrorKind::Throttled | ErrorKind::LimitExceeded => {
             "others use up what the shard gives: set polling.calls_per_second and bytes_per_second lower in those that poll it, read by \
              enhanced fan-out, or add shards; a KMS key has a request quota of its own"
         }
-        ErrorKind::Unavailable | ErrorKind::Timeout => "check the region, the endpoint and the network",
-        ErrorKind::ExpiredIterator
-        | ErrorKind::ExpiredToken
-        | ErrorKind::ResourceInUse
-        | ErrorKind::InvalidData
-        | ErrorKind::Mismatch
-        | ErrorKind::LeaseLost
-        | ErrorKind::Shutdown
-        | ErrorKind::Processor
-        | ErrorKind::Internal => "it is tried again",
+        other => trouble::fix(other),
     }
 }

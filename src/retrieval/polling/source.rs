@@ -1,12 +1,11 @@
 //! A shard read by polling, as a source.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::{Config, Cursor, fetch::Fetcher};
 use crate::{
-    error::Error,
     random::Randomness,
     retrieval::{
         Gauge, ShardBudget, UnpackingOfShard,
@@ -43,14 +42,6 @@ impl ShardReading for ShardReader {
         let fetcher = Fetcher::new(self.clone(), cursor);
         let task = self.spawner.spawn("fetch", tracing::Instrument::in_current_span(fetcher.run(queue)));
         (task, fetched)
-    }
-
-    fn outdated(&self) -> impl Future<Output = ()> + Send {
-        std::future::pending()
-    }
-
-    fn reported(&mut self, error: Error) -> Option<Error> {
-        Some(error)
     }
 
     fn restarts(&self) -> Restarts {
